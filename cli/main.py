@@ -1,0 +1,38 @@
+"""The command line behind `./voice`: finds the command and runs it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "demo": ("cli.demo", "everything on this machine: server, simulated OpenAI, database, talk page"),
+    "serve": ("cli.serve", "the server with the settings of the environment and .env"),
+    "talk": ("cli.talk", "one browser conversation from a WAV file, with live captions"),
+    "token": ("cli.token", "a development token; refuses in production"),
+    "migrate": ("cli.migrate", "bring a PostgreSQL database up to date"),
+    "doctor": ("cli.doctor", "check settings, database, key, token keys and reachability"),
+    "simulate": ("cli.simulate", "the simulators as servers, with faults on request"),
+}
+
+
+def main(argv: list[str]) -> int:
+    """Run one command; returns the exit status."""
+    if not argv or argv[0] in {"-h", "--help", "help"}:
+        print("usage: ./voice COMMAND [options]      ./voice COMMAND --help\n")
+        print("  test       install what the tests need and run all of them")
+        for name, (_, help_text) in COMMANDS.items():
+            print(f"  {name:<10} {help_text}")
+        return 0 if argv else 2
+    if argv[0] not in COMMANDS:
+        print(f"There is no command {argv[0]!r}. ./voice --help lists them.", file=sys.stderr)
+        return 2
+    try:
+        return int(importlib.import_module(COMMANDS[argv[0]][0]).main(argv[1:]))
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,323 @@
+"""What is said: the turns of both sides, the responses, the tool calls, and what they cost.
+
+Handlers are named after the wire events they take, dots turned to underscores. None of them knows about links, states
+or limits: `conversation.py` calls them while a link is up and acts on what they leave behind (`goodbye_at`,
+`fatal_code`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from core.answers import Answers
+from core.commands import Command, DropAudio, Note, RunTool, SaveProgress, optional, saved, send, tell
+from core.plan import Plan
+from core.playback import BYTES_PER_MS, Playback
+from core.pricing import Usage
+from core.realtime import FATAL_CODES, AudioDelta, BadEvent, Event, error_event
+from core.records import Turn
+from core.responses import ResponseSequencer, Why
+from core.tools import ToolCalls, output_item
+from core.transcript import Transcript
+
+GOODBYE_S = 15.0
+"""Longest wait for a goodbye to be spoken after the agent decided to end: a long sentence and its generation."""
+
+AFTER_SPEECH_S = 0.4
+"""Silence left after the last word, so that it is not clipped by the close."""
+
+GOODBYE_INSTRUCTIONS = "Say goodbye in one short sentence."
+
+OWN = "gw_"
+"""Prefix of the ids of events and items this server makes; `core.policy` keeps clients from using it."""
+
+
+class Seen(NamedTuple):
+    """What an upstream event leads to.
+
+    Attributes:
+        forward: Whether the client may see the event.
+        commands: To perform in order.
+    """
+
+    forward: bool
+    commands: list[Command]
+
+
+class Exchange:
+    """The exchange between one person and the model.
+
+    Attributes:
+        interrupts: Whether the person's speech cuts the agent's answer.
+        user_is_speaking: Whether the person speaks at this moment.
+        owes_answer: Whether the person said something the model has not answered.
+        first_audio_s: Seconds from the end of the person's first turn to the first sound; None before.
+        goodbye_at: When the session ends because the agent said goodbye; None otherwise.
+        fatal_code: Code of a failed response that no retry mends.
+    """
+
+    def __init__(self, plan: Plan, history: list[Turn], next_position: int, usage: Usage) -> None:
+        self.plan = plan
+        self.transcript = Transcript(history, next_position=next_position)
+        self.playback = Playback(BYTES_PER_MS[plan.audio_format])
+        self.answers = Answers(self.playback, self.transcript)
+        self.sequencer = ResponseSequencer()
+        self.calls = ToolCalls()
+        self.usage = usage
+        self.interrupts = True
+        self.user_is_speaking = False
+        self.owes_answer = False
+        self.first_audio_s: float | None = None
+        self.goodbye_at: float | None = None
+        self.fatal_code: str | None = None
+        self._goodbye: str | None = None
+        self._waiting_since: float | None = None
+        self._failed = 0
+        self._own_ids = 0
+
+    def own_id(self, kind: str) -> str:
+        """Return a fresh id for an event or item of ours."""
+        self._own_ids += 1
+        return f"{OWN}{kind}_{self._own_ids}"
+
+    def told(self, event: Event) -> Command:
+        """Return the command that sends an event of ours to the client, with an id as every Realtime event has one."""
+        return tell({**event, "event_id": self.own_id("e")})
+
+    def is_quiet(self, now: float) -> bool:
+        """True when nobody speaks, nothing is being answered and no tool runs."""
+        busy = self.user_is_speaking or self.sequencer.is_busy or bool(self.calls)
+        return not busy and not self.answers.is_speaking(now)
+
+    # ------------------------------------------------------------------ facts
+
+    def audio_received(self, delta: AudioDelta, now: float) -> bool:
+        """Count one audio frame; False when it must not reach the listener."""
+        if not self.answers.audio(delta, now):
+            return False
+        if self._waiting_since is not None:
+            if self.first_audio_s is None:
+                self.first_audio_s = now - self._waiting_since
+            self._waiting_since = None
+        return True
+
+    def upstream_lost(self, now: float) -> list[Command]:
+        """Close what the lost link will never finish."""
+        self.owes_answer = self.owes_answer or self.sequencer.is_busy
+        self.sequencer = ResponseSequencer()
+        self.calls.forget_all()
+        self.user_is_speaking = False
+        return saved(self.answers.upstream_lost(now))
+
+    def end(self, now: float) -> list[Command]:
+        """Store everything that was said until now."""
+        return saved([*self.answers.end(now), *self.transcript.close_users()])
+
+    def request(self, why: Why, now: float, fields: Mapping[str, Any] | None = None) -> list[Command]:
+        """Ask for a response, at once or when the running one has ended."""
+        if why in {"client", "greeting"}:
+            self._waiting_since = now
+        return optional(self.sequencer.request(why, fields))
+
+    def client_heard(self, item_id: str, heard_ms: int, event_id: str | None) -> list[Command]:
+        """Take the client's report of how much of an answer was heard.
+
+        Raises:
+            BadEvent: If there is no such answer.
+        """
+        report = self.answers.reported(item_id, heard_ms)
+        if report is None:
+            raise BadEvent("item_truncate_invalid_item_id", "There is no such answer to truncate.", "item_id")
+        heard, turns = report
+        return [*saved(turns), self._truncate(item_id, heard.heard_ms, event_id)]
+
+    def cut_unreported(self, *, is_live: bool) -> list[Command]:
+        """Decide how much was heard of answers the client did not report on."""
+        commands: list[Command] = []
+        for heard, turns in self.answers.unreported():
+            commands += saved(turns)
+            if is_live:
+                commands.append(self._truncate(heard.item_id, heard.heard_ms, None))
+        return commands
+
+    def _truncate(self, item_id: str, heard_ms: int, event_id: str | None) -> Command:
+        """Make the model remember only what was heard; an answer of which nothing was heard is deleted."""
+        head: Event = {"event_id": event_id or self.own_id("x"), "item_id": item_id}
+        if heard_ms <= 0:
+            return send({"type": "conversation.item.delete", **head})
+        return send({"type": "conversation.item.truncate", **head, "content_index": 0, "audio_end_ms": heard_ms})
+
+    def tool_finished(self, call_id: str, output: str, now: float) -> list[Command]:
+        """Give a tool's output to the model, and ask for its answer when no other result is awaited."""
+        call = self.calls.finish(call_id)
+        if call is None:
+            return []
+        item_id = self.own_id("t")
+        about = {"name": call.name, "call_id": call_id, "arguments": call.arguments}
+        commands = saved(self.transcript.ran_tool(item_id, output, about))
+        item = {"id": item_id, **output_item(call_id, output)}
+        commands.append(send({"type": "conversation.item.create", "event_id": item_id, "item": item}))
+        return commands if self.calls else [*commands, *self.request("tools", now)]
+
+    def replay(self, limit: int) -> list[Command]:
+        """Return the commands that tell a fresh session what was said."""
+        commands: list[Command] = []
+        for item in self.transcript.replay(limit):
+            item_id = self.own_id("h")
+            create = {"type": "conversation.item.create", "event_id": item_id, "item": {"id": item_id, **item}}
+            commands.append(send(create))
+        return commands
+
+    # ------------------------------------------------------------------ the person's side
+
+    def on_input_audio_buffer_speech_started(self, event: Event, now: float) -> Seen:
+        self.user_is_speaking = True
+        cut = self.interrupts and self.answers.interrupt(now, self.sequencer.active_id)
+        return Seen(True, [DropAudio()] if cut else [])
+
+    def on_input_audio_buffer_speech_stopped(self, event: Event, now: float) -> Seen:
+        self.user_is_speaking = False
+        self._waiting_since = now
+        return Seen(True, [])
+
+    def on_input_audio_buffer_committed(self, event: Event, now: float) -> Seen:
+        self.transcript.committed(text_of(event, "item_id"), event.get("previous_item_id"), now)
+        self.owes_answer = self.interrupts
+        return Seen(True, [])
+
+    def on_conversation_item_added(self, event: Event, now: float) -> Seen:
+        item = event.get("item")
+        if not isinstance(item, dict) or is_own(item):
+            return Seen(False, [])
+        item_id, previous = text_of(item, "id"), event.get("previous_item_id")
+        if item.get("role") == "assistant":
+            self.answers.began(item_id, self.sequencer.active_id or "", previous)
+        elif typed := _typed(item):
+            return Seen(True, saved(self.transcript.said(item_id, typed, previous_item_id=previous)))
+        return Seen(True, [])
+
+    on_conversation_item_created = on_conversation_item_added
+
+    def on_conversation_item_done(self, event: Event, now: float) -> Seen:
+        item = event.get("item")
+        return Seen(isinstance(item, dict) and not is_own(item), [])
+
+    def on_conversation_item_input_audio_transcription_completed(self, event: Event, now: float) -> Seen:
+        self.usage.add_transcription(self.plan.transcription_model, event.get("usage"))
+        text = text_of(event, "transcript").strip()
+        return Seen(True, saved(self.transcript.said(text_of(event, "item_id"), text or None)))
+
+    def on_conversation_item_input_audio_transcription_failed(self, event: Event, now: float) -> Seen:
+        return Seen(True, saved(self.transcript.said(text_of(event, "item_id"), None)))
+
+    # ------------------------------------------------------------------ the model's side
+
+    def on_response_created(self, event: Event, now: float) -> Seen:
+        self.sequencer.created(text_of(_object(event, "response"), "id"))
+        return Seen(True, [])
+
+    def on_response_output_item_added(self, event: Event, now: float) -> Seen:
+        item = _object(event, "item")
+        if item.get("type") == "message":
+            self.answers.began(text_of(item, "id"), text_of(event, "response_id"), None)
+        return Seen(True, [])
+
+    def on_response_content_part_added(self, event: Event, now: float) -> Seen:
+        entry = self.transcript.get(text_of(event, "item_id"))
+        if entry is not None and _object(event, "part").get("type") in {"audio", "output_audio"}:
+            entry.is_audio = True
+        return Seen(True, [])
+
+    def on_response_output_audio_transcript_delta(self, event: Event, now: float) -> Seen:
+        self.transcript.wrote(text_of(event, "item_id"), text_of(event, "delta"))
+        return Seen(True, [])
+
+    on_response_output_text_delta = on_response_output_audio_transcript_delta
+
+    def on_response_output_audio_transcript_done(self, event: Event, now: float) -> Seen:
+        self.transcript.finished(text_of(event, "item_id"), text_of(event, "transcript"))
+        return Seen(True, [])
+
+    def on_response_output_text_done(self, event: Event, now: float) -> Seen:
+        self.transcript.finished(text_of(event, "item_id"), text_of(event, "text"))
+        return Seen(True, [])
+
+    def on_response_output_item_done(self, event: Event, now: float) -> Seen:
+        """Run a finished function call; this event and no other triggers it (reference, section 8.3)."""
+        item = _object(event, "item")
+        if item.get("type") != "function_call":
+            return Seen(True, [])
+        call = self.calls.begin(item, text_of(event, "response_id")) if item.get("status") != "incomplete" else None
+        if call is None:
+            return Seen(False, [])
+        if call.name == "end_call" and any(tool.builtin == "end_call" for tool in self.plan.agent.tools):
+            self.calls.finish(call.call_id)
+            self._goodbye, self.goodbye_at = call.response_id, now + GOODBYE_S
+            return Seen(False, [])
+        return Seen(False, [RunTool(call.call_id, call.name, call.arguments)])
+
+    def on_response_done(self, event: Event, now: float) -> Seen:
+        response = _object(event, "response")
+        response_id, status = text_of(response, "id"), text_of(response, "status") or "completed"
+        self.usage.add_response(self.plan.model, response.get("usage"))
+        self.owes_answer = False
+        commands = saved(self.answers.response_done(response_id, status, now))
+        commands.append(SaveProgress(self.transcript.turn_count, self.usage.as_json(), self.usage.cost_usd))
+        said_goodbye = self._goodbye == response_id or self.sequencer.asked_for == "goodbye"
+        commands += optional(self.sequencer.done(response_id))
+        if status == "failed":
+            commands += self._response_failed(response, now)
+        else:
+            self._failed = 0
+        if said_goodbye:
+            commands += self._leave_after(response_id, now)
+        return Seen(True, commands)
+
+    def _leave_after(self, response_id: str, now: float) -> list[Command]:
+        """End when the goodbye was heard; a response that ended the talk without a word is followed by one."""
+        if self._goodbye == response_id and not self.answers.is_speaking(now):
+            self._goodbye = None
+            return self.request("goodbye", now, {"instructions": GOODBYE_INSTRUCTIONS})
+        self.goodbye_at = self.playback.ends_at(now) + AFTER_SPEECH_S
+        return []
+
+    def _response_failed(self, response: Mapping[str, Any], now: float) -> list[Command]:
+        """Try a failed response once more, then tell the client."""
+        error = _object(_object(response, "status_details"), "error")
+        code = str(error.get("code") or error.get("type") or "server_error")
+        note = Note("response failed", {"code": code}, "warning")
+        if code in FATAL_CODES:
+            self.fatal_code = code
+            return [note]
+        self._failed += 1
+        if self._failed == 1 and not self.sequencer.is_busy:
+            return [note, *self.request("retry", now)]
+        message = "The agent could not answer. Say it again."
+        return [note, self.told(error_event(code, message, kind="server_error"))]
+
+
+def text_of(holder: Mapping[str, Any], key: str) -> str:
+    """Return a text field, or an empty text when it is missing or something else."""
+    value = holder.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def is_own(item: Mapping[str, Any]) -> bool:
+    """True for items no client sees: ours, the system's, and everything about tools."""
+    return text_of(item, "id").startswith(OWN) or item.get("type") != "message" or item.get("role") == "system"
+
+
+def _object(holder: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = holder.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _typed(item: Event) -> str:
+    """Return the text of a typed message; empty for a spoken one."""
+    parts = item.get("content")
+    if not isinstance(parts, list):
+        return ""
+    return "\n".join(
+        text_of(part, "text") for part in parts if isinstance(part, dict) and part.get("type") == "input_text"
+    )

@@ -1,0 +1,232 @@
+"""The phases of every connection, and the one place where an error becomes an event, a close code and an end reason.
+
+    admit       is there room, or is the server about to stop?
+    identify    who comes? token, per-user limits
+    configure   which agent, which conversation, which budget?
+    connect     the session begins and opens its link; from here `relay.py` has it
+    relay       messages both ways
+    finish      runs whatever happened: summary line, counters, the slot is given back
+
+`open` starts the phases in a task and returns, so that a client that leaves meanwhile is noticed, and what it sends
+meanwhile is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import deque
+from typing import Any
+
+from tornado.websocket import WebSocketHandler, WebSocketProtocol
+
+from core.errors import CLIENT_LEFT, PAGE_CLOSED, Ending, GatewayError, InternalError, MessageTooBig
+from core.realtime import encode, error_event
+from core.session import MAX_HELD_BYTES
+from handlers import origins
+from handlers.context import Context
+from handlers.outbox import Outbox
+from handlers.relay import Relay
+from handlers.wire import StrictProtocol, strict_protocol, write_text
+from services.store import StoreError
+
+SETUP_S = 15.0
+"""Longest way from the handshake to the session's begin: two bounded calls to the store (5 s each) and one to Auth."""
+
+PING_INTERVAL_S = 20.0
+PING_TIMEOUT_S = 15.0
+"""A client that vanished is noticed within 40 s (operations reference, section 6, P6); nginx is set to 75 s."""
+
+MAX_MESSAGE_BYTES = 1_048_576
+"""Frame limit: 16 s of PCM16 audio in one piece, where 20 to 100 ms are usual."""
+
+
+class Door(WebSocketHandler):
+    """A WebSocket door; subclasses say how a connection is identified and configured."""
+
+    channel = "browser"
+
+    def initialize(self, context: Context) -> None:
+        self.context = context
+        self.connection_id = secrets.token_hex(4)
+        self.relay: Relay | None = None
+        self._setup: asyncio.Task[None] | None = None
+        self._early: deque[bytes] = deque()
+        self._early_bytes = 0
+        self._protocol: StrictProtocol | None = None
+        self._has_slot = False
+        self._user_id: str | None = None
+        self._is_over = False
+
+    # ------------------------------------------------------------------ the handshake
+
+    @property
+    def ping_interval(self) -> float:
+        """Seconds between pings."""
+        return PING_INTERVAL_S
+
+    @property
+    def ping_timeout(self) -> float:
+        """Seconds a pong may take."""
+        return PING_TIMEOUT_S
+
+    @property
+    def max_message_size(self) -> int:
+        """Frame limit in bytes."""
+        return MAX_MESSAGE_BYTES
+
+    def get_compression_options(self) -> dict[str, Any] | None:
+        """Offer no compression: audio does not shrink, and it costs memory for every connection."""
+        return None
+
+    def get_websocket_protocol(self) -> WebSocketProtocol | None:
+        """Use Tornado's protocol made strict."""
+        self._protocol = strict_protocol(self, self)
+        return self._protocol
+
+    def check_origin(self, origin: str) -> bool:
+        """Let pages of allowed origins in."""
+        return origins.is_allowed(origin, self.request.host, self.context.settings)
+
+    # ------------------------------------------------------------------ the phases
+
+    def open(self, *args: str, **kwargs: str) -> None:
+        """Begin the phases."""
+        self.set_nodelay(True)
+        self._setup = self.context.start(self._phases(), f"setup-{self.connection_id}")
+
+    async def _phases(self) -> None:
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(SETUP_S):
+                self._admit()
+                relay = await self.prepare_relay()
+        except GatewayError as error:
+            self._refuse(error)
+        except (StoreError, TimeoutError) as error:
+            self.context.logger.error("set-up failed", conn=self.connection_id, cause=type(error).__name__)
+            self._refuse(InternalError("set-up failed"))
+        except Exception as error:
+            self.context.logger.exception("set-up failed", error, conn=self.connection_id)
+            self._refuse(InternalError("unexpected"))
+        else:
+            self.context.metrics.setup_seconds(self.channel, time.monotonic() - began)
+            self._connect(relay)
+
+    def _admit(self) -> None:
+        self.context.connections.take_slot()
+        self._has_slot = True
+
+    async def prepare_relay(self) -> Relay:
+        """Identify the client and configure its session.
+
+        Raises:
+            GatewayError: If the client may not talk.
+            StoreError: If the database failed.
+        """
+        raise AssertionError("each door says how it is prepared")
+
+    def count_user(self, user_id: str) -> None:
+        """Take the user's place; it is given back when the connection ends.
+
+        Raises:
+            TooManySessions: If the user has as many sessions as allowed.
+        """
+        self.context.connections.reserve_user(user_id)
+        self._user_id = user_id
+
+    def make_outbox(self) -> Outbox:
+        """Return the queue in front of this connection's socket."""
+        protocol = self._protocol
+        assert protocol is not None
+        return Outbox(
+            lambda frame: write_text(protocol, frame),
+            time.monotonic,
+            on_dropped=lambda frames: self.relay.audio_dropped(frames) if self.relay else None,
+            on_stuck=lambda: self.relay.client_is_stuck() if self.relay else None,
+        )
+
+    def _connect(self, relay: Relay) -> None:
+        self.relay = relay
+        self.context.connections.add(relay)
+        self.context.metrics.session_opened(self.channel)
+        relay.begin()
+        early, self._early = self._early, deque()
+        for frame in early:
+            relay.client_received(frame)
+
+    # ------------------------------------------------------------------ messages
+
+    def text_received(self, frame: bytes) -> None:
+        """Take one text message; before the session begins it is kept, within a bound: the oldest goes first."""
+        if self.relay is not None:
+            self._safely(lambda relay: relay.client_received(frame))
+        elif not self._is_over:
+            self._early.append(frame)
+            self._early_bytes += len(frame)
+            while self._early_bytes > MAX_HELD_BYTES:
+                self._early_bytes -= len(self._early.popleft())
+
+    def binary_received(self) -> None:
+        """Take note of a binary message."""
+        self._safely(lambda relay: relay.client_sent_binary())
+
+    def too_big(self) -> None:
+        """End the session because of a message over the limit; Tornado sends the close frame right after this."""
+        if self.relay is not None:
+            self.relay.client_left(MessageTooBig.ending)
+        if self._protocol is not None:
+            self._tell(MessageTooBig.ending, MessageTooBig.ending.message)
+
+    def _safely(self, act: Any) -> None:
+        """Hand a fact to the relay; a bug of ours ends this session and no other."""
+        if self.relay is None:
+            return
+        try:
+            act(self.relay)
+        except Exception as error:
+            self.context.logger.exception("session failed", error, conn=self.connection_id)
+            self.relay.end(InternalError.ending)
+
+    # ------------------------------------------------------------------ the end
+
+    def _refuse(self, error: GatewayError) -> None:
+        """Tell a client that may not talk, and close."""
+        self.context.metrics.refused(error.ending.code)
+        fields = {"conn": self.connection_id, "close": error.ending.code, "end_reason": error.ending.end_reason}
+        self.context.logger.info("connection refused", **fields, detail=error.detail)
+        self.shut(error.ending, error.message)
+
+    def shut(self, ending: Ending, message: str) -> None:
+        """Close the socket with the ending's code; an `error` event goes before it unless the end is normal."""
+        if self._is_over:
+            return
+        self._is_over = True
+        if not ending.is_normal:
+            self._tell(ending, message or ending.message)
+        self.close(ending.code, ending.reason)
+
+    def _tell(self, ending: Ending, message: str) -> None:
+        protocol = self._protocol
+        if protocol is None or protocol.is_closing():
+            return
+        event = error_event(ending.end_reason, message, kind="gateway_error")
+        future = write_text(protocol, encode({**event, "event_id": f"event_{self.connection_id}"}))
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def on_close(self) -> None:
+        """Finish: whatever state the connection was in, everything it held is given back."""
+        if self._setup is not None and self.relay is None:
+            self._setup.cancel()
+        self._is_over = True
+        if self.relay is not None:
+            ending = PAGE_CLOSED if self.close_code == 1001 else CLIENT_LEFT
+            self._safely(lambda relay: relay.client_left(ending))
+        if self._user_id is not None:
+            self.context.connections.release_user(self._user_id)
+            self._user_id = None
+        if self._has_slot:
+            self._has_slot = False
+            self.context.connections.release_slot()
+        self._early.clear()

@@ -1,0 +1,147 @@
+"""`/health`, `/ready` and `/metrics`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from tornado.web import RequestHandler
+
+from handlers.context import VERSION, Context
+from services.store import StoreError
+from services.vault import KeyUnavailable
+
+CHECK_S = 2.0
+"""Longest a check may take: monitors usually wait 5 s for the whole answer."""
+
+CACHE_S = 1.0
+"""Answers are kept this long, so that a stranger cannot make us hammer the database."""
+
+STALE_TRANSCRIPTS_S = 60.0
+"""Source: operations reference, section 5, rule 9."""
+
+FAILING_LINKS = 3
+"""Links that failed in a row before the voice service counts as down: one may be chance."""
+
+
+class Health:
+    """The state of this process, checked at most once a second."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._began = time.monotonic()
+        self._checked_at = float("-inf")
+        self._report: dict[str, Any] = {}
+        self._lock = asyncio.Lock()
+
+    async def report(self) -> dict[str, Any]:
+        """Return the health report (contract, section 6); no secrets, no user data, no addresses."""
+        async with self._lock:
+            if time.monotonic() - self._checked_at > CACHE_S:
+                self._report = await self._check()
+                self._checked_at = time.monotonic()
+        return self._report
+
+    async def is_ready(self) -> bool:
+        """True when a new session would find room, a database and a key."""
+        connections = self._context.connections
+        if connections.is_draining or connections.is_full:
+            return False
+        report = await self.report()
+        return report["checks"]["database"]["status"] == "up" and await self._has_key()
+
+    async def _check(self) -> dict[str, Any]:
+        context = self._context
+        checks = {
+            "database": await self._database(),
+            "auth": {"status": context.verifier.status()},
+            "openai": self._openai(),
+            "transcripts": self._transcripts(),
+            "event_loop": {"lag_p99_ms": round(context.lag.p99_ms(), 1)},
+        }
+        failing = [name for name, check in checks.items() if check.get("status") == "down"]
+        status = "draining" if context.connections.is_draining else "degraded" if failing else "healthy"
+        if "database" in failing and "auth" in failing:
+            status = "unhealthy" if status == "degraded" else status
+        return {
+            "status": status,
+            "activeConnections": context.connections.active,
+            "maxConnections": context.settings.max_connections,
+            "uptime": int(time.monotonic() - self._began),
+            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "version": VERSION,
+            "workers": context.settings.workers,
+            "browser": context.connections.count("browser"),
+            "phone": context.connections.count("phone"),
+            "checks": checks,
+        }
+
+    async def _database(self) -> dict[str, Any]:
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(CHECK_S):
+                await self._context.store.ping()
+        except (StoreError, TimeoutError):
+            return {"status": "down"}
+        return {"status": "up", "latency_ms": round((time.monotonic() - began) * 1000, 1)}
+
+    def _openai(self) -> dict[str, Any]:
+        down = self._context.upstream_failures >= FAILING_LINKS
+        return {"status": "down" if down else "up", "last_connect_ms": self._context.last_connect_ms}
+
+    def _transcripts(self) -> dict[str, Any]:
+        stats = self._context.spool.stats()
+        late = stats.oldest_s > STALE_TRANSCRIPTS_S or not self._context.spool.accepting_sessions
+        return {"status": "down" if late else "up", "pending": stats.pending, "oldest_s": round(stats.oldest_s)}
+
+    async def _has_key(self) -> bool:
+        try:
+            async with asyncio.timeout(CHECK_S):
+                await self._context.keys.key()
+        except (KeyUnavailable, TimeoutError):
+            return False
+        return True
+
+
+class _Report(RequestHandler):
+    def initialize(self, health: Health) -> None:
+        self.health = health
+
+    def set_default_headers(self) -> None:
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("Content-Type", "application/json; charset=utf-8")
+
+
+class HealthDoor(_Report):
+    """`GET /health`."""
+
+    async def get(self) -> None:
+        """Answer 200 when the server works, 503 when it drains or does not work."""
+        report = await self.health.report()
+        self.set_status(200 if report["status"] in {"healthy", "degraded"} else 503)
+        self.finish(json.dumps(report))
+
+
+class ReadyDoor(_Report):
+    """`GET /ready`."""
+
+    async def get(self) -> None:
+        """Answer 200 when new sessions may be sent here."""
+        ready = await self.health.is_ready()
+        self.set_status(200 if ready else 503)
+        self.finish(json.dumps({"ready": ready}))
+
+
+class MetricsDoor(RequestHandler):
+    """`GET /metrics`, on the health port only."""
+
+    def initialize(self, context: Context) -> None:
+        self.context = context
+
+    def get(self) -> None:
+        """Answer Prometheus' text format."""
+        self.set_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+        self.finish(self.context.metrics.render())

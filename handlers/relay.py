@@ -1,0 +1,366 @@
+"""Gives a session what arrived on either side, performs its commands in order, arms its one deadline.
+
+There is no await between a fact and the last of its commands: one thing is taken in and acted on whole. Everything slow
+(links, tools, tokens, storage) runs in tasks of its own and comes back as a fact.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from functools import singledispatchmethod
+from typing import Any
+
+from core import commands as c
+from core.dialect import rename_audio_delta
+from core.errors import AGENT_ENDED, CLIENT_LEFT, Draining, Ending, InternalError, KeyMissing, RepeatedViolations
+from core.realtime import audio_delta, encode, is_canonical_append, notice_event
+from core.records import ConversationProgress, MessageRow
+from core.recovery import Loss
+from core.session import BrowserSession
+from handlers.context import Context, Identity
+from handlers.outbox import Outbox
+from services.auth import TokenRejected
+from services.upstream import Link, Target, UpstreamError
+from services.vault import KeyUnavailable
+
+JITTER = 0.25
+"""Share by which waits before a retry are spread, so that sessions lost together do not come back together."""
+
+SLOW_READER_NOTICE_S = 10.0
+"""Least time between two notices to a client that reads too slowly."""
+
+
+class Relay:
+    """One session at work.
+
+    Args:
+        session: The session, not begun yet.
+        outbox: Where frames for the client go.
+        identity: Who talks with whom, for records and logs.
+        context: The services of this process.
+        close: Ends the client's socket after the outbox is written.
+    """
+
+    def __init__(
+        self,
+        session: BrowserSession,
+        outbox: Outbox,
+        identity: Identity,
+        context: Context,
+        close: Callable[[Ending, str], None],
+    ) -> None:
+        self.session = session
+        self.channel = identity.channel
+        self.user_id = identity.user_id
+        self.conversation_id = identity.conversation_id
+        self._conversation = session.conversation
+        self._outbox = outbox
+        self._identity = identity
+        self._context = context
+        self._close = close
+        self._link: Link | None = None
+        self._key: str | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._began = time.monotonic()
+        self._slow_told = 0.0
+        self._dropped = 0
+        self.bytes_in = 0
+        self.ending: Ending | None = None
+
+    # ------------------------------------------------------------------ facts from the client
+
+    def begin(self) -> None:
+        """Begin the session."""
+        self._perform(self.session.begin(time.monotonic()))
+
+    def client_received(self, frame: bytes) -> None:
+        """Take one text message; canonical audio goes straight on while the lane is open."""
+        self.bytes_in += len(frame)
+        if self.session.audio_is_open and is_canonical_append(frame):
+            if self._link is not None and not self._link.send(frame, droppable=True):
+                self._context.metrics.dropped("upstream", 1)
+            return
+        self._perform(self.session.client_received(frame, time.monotonic()))
+
+    def client_sent_binary(self) -> None:
+        """Take note of a binary message."""
+        self._perform(self.session.refuse_binary(time.monotonic()))
+
+    def client_left(self, ending: Ending) -> None:
+        """Take note that the client's socket is gone or about to be closed by it."""
+        self._outbox.abandon()
+        self._perform(self.session.client_left(ending, time.monotonic()))
+
+    def end(self, ending: Ending) -> None:
+        """End the session from our side."""
+        self._perform(self._conversation.end(ending, time.monotonic()))
+
+    def drain_soon(self, left_s: float) -> None:
+        """Tell the client that the server restarts."""
+        message = "The server restarts soon. Finish the talk or connect again with the conversation_id."
+        self._outbox.send(encode(notice_event("draining", message, left_s=round(left_s))), urgent=True)
+
+    def drain_now(self) -> None:
+        """End the session because the server stops."""
+        self.end(Draining.ending)
+
+    def replaced(self) -> None:
+        """End the session because the same conversation goes on over another socket."""
+        self.end(CLIENT_LEFT)
+
+    def audio_dropped(self, frames: int) -> None:
+        """Take note that the client reads too slowly; it is told now and then."""
+        self._dropped += frames
+        self._context.metrics.dropped("client", frames)
+        now = time.monotonic()
+        if now - self._slow_told >= SLOW_READER_NOTICE_S:
+            self._slow_told = now
+            message = "The connection is too slow; some audio was left out."
+            self._outbox.send(encode(notice_event("slow_reader", message)), urgent=True)
+
+    def client_is_stuck(self) -> None:
+        """End the session of a client that reads nothing."""
+        self.end(RepeatedViolations.ending)
+
+    # ------------------------------------------------------------------ facts from the upstream
+
+    def _upstream_received(self, generation: int, frame: bytes) -> None:
+        if generation != self._conversation.generation:
+            return
+        now = time.monotonic()
+        delta = audio_delta(frame)
+        if delta is not None and self._conversation.is_live:
+            if self._conversation.audio_received(delta, now):
+                self._outbox.send_audio(rename_audio_delta(frame, self.session.dialect))
+            return
+        self._perform(self.session.upstream_received(generation, frame, now))
+
+    def _upstream_lost(self, generation: int, loss: Loss) -> None:
+        if generation == self._conversation.generation:
+            self._link = None
+            self._perform(self.session.upstream_lost(generation, loss, time.monotonic()))
+
+    # ------------------------------------------------------------------ commands
+
+    def _perform(self, commands: list[c.Command]) -> None:
+        for command in commands:
+            self._do(command)
+        self._arm()
+
+    @singledispatchmethod
+    def _do(self, command: c.Command) -> None:
+        raise TypeError(f"no such command: {type(command).__name__}")
+
+    @_do.register
+    def _(self, command: c.SendClient) -> None:
+        self._outbox.send(command.frame, urgent=command.urgent)
+
+    @_do.register
+    def _(self, command: c.SendClientAudio) -> None:
+        self._outbox.send_audio(command.frame)
+
+    @_do.register
+    def _(self, command: c.SendUpstream) -> None:
+        if self._link is not None:
+            self._link.send(command.frame)
+
+    @_do.register
+    def _(self, command: c.DropAudio) -> None:
+        self._outbox.drop_audio()
+
+    @_do.register
+    def _(self, command: c.SaveTurn) -> None:
+        turn, who = command.turn, self._identity
+        self._context.save(
+            MessageRow(
+                id=str(uuid.uuid5(uuid.UUID(who.conversation_id), turn.item_id)),
+                conversation_id=who.conversation_id,
+                user_id=who.user_id,
+                item_id=turn.item_id,
+                position=turn.position,
+                role=turn.role,
+                content=turn.content,
+                status=turn.status,
+                heard_ms=turn.heard_ms,
+                spoken_ms=turn.spoken_ms,
+                metadata=turn.metadata,
+                created_at=wall_clock(),
+            )
+        )
+
+    @_do.register
+    def _(self, command: c.SaveProgress) -> None:
+        who, at = self._identity, wall_clock()
+        self._context.save(
+            ConversationProgress(
+                id=who.conversation_id,
+                user_id=who.user_id,
+                last_active_at=at,
+                turn_count=who.turns_before + command.turn_count,
+                usage=dict(command.usage),
+                cost_usd=round(command.cost_usd, 6),
+                ended_at=at if command.end_reason else None,
+                end_reason=command.end_reason,
+            )
+        )
+
+    @_do.register
+    def _(self, command: c.OpenUpstream) -> None:
+        self._link = None
+        self._start(self._open(command), f"open-upstream-{command.generation}")
+
+    @_do.register
+    def _(self, command: c.CloseUpstream) -> None:
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    @_do.register
+    def _(self, command: c.RunTool) -> None:
+        self._start(self._run_tool(command), "tool")
+
+    @_do.register
+    def _(self, command: c.CheckToken) -> None:
+        self._start(self._check_token(command.token), "check-token")
+
+    @_do.register
+    def _(self, command: c.Note) -> None:
+        fields = {"channel": self.channel, "conversation_id": self.conversation_id, **command.fields}
+        self._context.log(command.level, command.event, **fields)
+
+    @_do.register
+    def _(self, command: c.Close) -> None:
+        self._finish(command.ending, command.message)
+
+    # ------------------------------------------------------------------ slow things, each a task that brings a fact
+
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = self._loop.create_task(self._context.guarded(work, self._failed), name=f"{name}-{self.conversation_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _failed(self) -> None:
+        """End the session because a task of it met a bug of ours."""
+        self.end(InternalError.ending)
+
+    async def _open(self, command: c.OpenUpstream) -> None:
+        generation, services = command.generation, self._context
+        if command.delay_s:
+            await asyncio.sleep(command.delay_s * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - spreading
+        began = time.monotonic()
+        try:
+            self._key = await services.key_for(
+                self._conversation.plan.agent, self._key if command.refresh_key else None
+            )
+            target = Target(self._key, self._conversation.plan.model, self._identity.safety_identifier)
+            link = await services.upstream.open(target)
+        except KeyUnavailable as error:
+            services.log("error", "no API key", step=error.step, mend=error.how_to_mend)
+            self.end(KeyMissing.ending)
+            return
+        except UpstreamError as error:
+            services.upstream_failed()
+            self._upstream_lost(generation, error.loss)
+            return
+        if generation != self._conversation.generation or self.ending is not None:
+            link.close()
+            return
+        self._link = link
+        services.upstream_connected(time.monotonic() - began, again=generation > 1)
+        self._perform(self.session.upstream_opened(generation, time.monotonic()))
+        link.listen(
+            lambda frame: self._upstream_received(generation, frame),
+            lambda loss: self._upstream_lost(generation, loss),
+        )
+
+    async def _run_tool(self, command: c.RunTool) -> None:
+        agent = self._conversation.plan.agent
+        result = await self._context.toolbox.run(agent, command.name, command.arguments, call_id=command.call_id)
+        self._context.metrics.tool_called(result.kind, result.outcome, result.seconds)
+        about = {"kind": result.kind, "outcome": result.outcome, "detail": result.detail or None}
+        self._context.log(
+            "info", "tool called", conn=self._identity.connection_id, seconds=round(result.seconds, 3), **about
+        )
+        self._perform(self.session.tool_finished(command.call_id, result.output, time.monotonic()))
+
+    async def _check_token(self, token: str) -> None:
+        try:
+            user = await self._context.verifier.verify(token)
+        except TokenRejected:
+            user = None
+        now = time.monotonic()
+        if user is None or user.id != self.user_id:
+            self._perform(self.session.token_refused(now))
+        else:
+            self._perform(self.session.token_accepted(now + user.expires_at - time.time(), now))
+
+    # ------------------------------------------------------------------ time and the end
+
+    def _arm(self) -> None:
+        """Have `time_passed` called at the session's next deadline."""
+        at = self.session.next_deadline
+        if at == self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_at = at
+        if at is not None:
+            self._timer = self._loop.call_later(max(0.0, at - time.monotonic()), self._time_passed)
+
+    def _time_passed(self) -> None:
+        self._timer = self._timer_at = None
+        self._perform(self.session.time_passed(time.monotonic()))
+
+    def _finish(self, ending: Ending, message: str) -> None:
+        """The last phase; it runs once, whatever the end."""
+        if self.ending is not None:
+            return
+        self.ending = ending
+        for task in self._tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
+        self._context.connections.remove(self)
+        self._report(ending)
+        self._close(ending, message)
+
+    def _report(self, ending: Ending) -> None:
+        """Write the one line of a conversation, and count it."""
+        conversation, duration_s = self._conversation, time.monotonic() - self._began
+        exchange = conversation.exchange
+        first = exchange.first_audio_s
+        cost_usd = exchange.usage.cost_usd - self._identity.cost_before_usd
+        self._context.session_ended(self.channel, ending.end_reason, first, cost_usd)
+        self._context.log(
+            "info" if ending.side in {"client", "limit"} or ending is AGENT_ENDED else "warning",
+            "conversation ended",
+            channel=self.channel,
+            conn=self._identity.connection_id,
+            conversation_id=self.conversation_id,
+            agent_id=self._identity.agent_id,
+            user_id=self.user_id,
+            duration_s=round(duration_s, 1),
+            turns=exchange.transcript.turn_count,
+            bytes_in=self.bytes_in,
+            bytes_out=self._outbox.sent_bytes,
+            dropped=self._dropped,
+            first_audio_ms=None if first is None else round(first * 1000),
+            reconnects=conversation.reconnects,
+            cost_usd=round(cost_usd, 4),
+            close=ending.code,
+            end_reason=ending.end_reason,
+            side=ending.side,
+        )
+
+
+def wall_clock() -> str:
+    """Return the time as it is stored: ISO 8601 in UTC with microseconds."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")

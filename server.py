@@ -1,0 +1,246 @@
+"""The voice server: settings, services, URL table, listen, drain.
+
+`python server.py` starts it from the environment alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from dotenv import dotenv_values
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import Application
+
+from core.agent import Agent
+from core.settings import Settings, SettingsError, read_settings
+from handlers.api import AgentsDoor, NotFound, TicketsDoor
+from handlers.browser import BrowserDoor, RealtimeDoor
+from handlers.connections import Connections
+from handlers.context import VERSION, Context
+from handlers.health import Health, HealthDoor, MetricsDoor, ReadyDoor
+from handlers.pages import CLIENT_ROUTE
+from handlers.tickets import Tickets
+from services import log as logs
+from services.auth import Verifier, load_development_secret
+from services.knowledge import Knowledge, base_from_realtime_url
+from services.loop_lag import LoopLag
+from services.metrics import Metrics
+from services.migrations import migrate
+from services.spool import Spool
+from services.sql_store import SqlStore
+from services.ssrf import guarded_client
+from services.store import Store
+from services.toolbox import Toolbox
+from services.upstream import Upstream
+from services.vault import EnvironmentKey, KeySource
+
+MAX_HEADER_BYTES = 16_384
+"""Longest request head: a token of 8 KiB in the address and as much for everything else."""
+
+IDLE_CONNECTION_S = 10.0
+"""A handshake fed drop by drop is cut after this (operations reference, section 1.1)."""
+
+SPOOL_DRAIN_S = 10.0
+"""How long a stop waits for transcripts to reach the database; the rest stays on disk (operations reference,
+section 5)."""
+
+
+def doors(context: Context, health: Health) -> Application:
+    """Return the URL table of PORT."""
+    own = {"context": context}
+    return Application(
+        [
+            (r"/", BrowserDoor, own),
+            (r"/v1/realtime", RealtimeDoor, own),
+            (r"/api/tickets", TicketsDoor, own),
+            (r"/api/agents", AgentsDoor, own),
+            CLIENT_ROUTE,
+            (r"/health", HealthDoor, {"health": health}),
+            (r"/ready", ReadyDoor, {"health": health}),
+        ],
+        default_handler_class=NotFound,
+        log_function=lambda handler: None,
+    )
+
+
+def health_doors(context: Context, health: Health) -> Application:
+    """Return the URL table of HEALTH_PORT."""
+    return Application(
+        [
+            (r"/health", HealthDoor, {"health": health}),
+            (r"/ready", ReadyDoor, {"health": health}),
+            (r"/metrics", MetricsDoor, {"context": context}),
+        ],
+        default_handler_class=NotFound,
+        log_function=lambda handler: None,
+    )
+
+
+@dataclass(slots=True)
+class Server:
+    """A server that listens; stop it with `stop`."""
+
+    context: Context
+    port: int
+    health_port: int
+    _servers: list[HTTPServer]
+    _closing: list[Any]
+    _drainer: asyncio.Task[Any]
+
+    async def stop(self, *, drain_s: float = 0.0, force: asyncio.Event | None = None) -> None:
+        """Take no new sessions, let the live ones end, write the transcripts, close everything."""
+        connections, log = self.context.connections, self.context.logger
+        log.info("draining", sessions=connections.active, deadline_s=drain_s)
+        cut = await connections.drain(drain_s, force or asyncio.Event())
+        for server in self._servers:
+            server.stop()
+        await self.context.spool.close(SPOOL_DRAIN_S)
+        self._drainer.cancel()
+        await asyncio.gather(self._drainer, return_exceptions=True)
+        for close in self._closing:
+            await close()
+        log.info("stopped", sessions_cut=cut)
+
+
+async def open_store(settings: Settings) -> Store:
+    """Return the store the settings name, its tables made or brought up to date in development."""
+    url = settings.database_url or ""
+    store = SqlStore.open(url)
+    if url.startswith("sqlite"):
+        await store.create_schema()
+    elif not settings.is_production:
+        await migrate(url)
+    return store
+
+
+async def assemble(settings: Settings, *, simulated: bool = False) -> tuple[Context, list[Any]]:
+    """Return the services of this process, and what closes them."""
+    http = httpx.AsyncClient(timeout=5.0, limits=httpx.Limits(max_connections=50))
+    store = await open_store(settings)
+    keys: KeySource = EnvironmentKey(settings.openai_api_key or "")
+    secret = None if settings.is_production else load_development_secret(settings.state_dir)
+    verifier = Verifier.from_settings(settings, http if settings.supabase_url else None, secret)
+    spool = await Spool.open(Path(settings.state_dir) / f"spool-{settings.port}.spool", report=_spool_report)
+    metrics, lag = Metrics(), LoopLag()
+    lag.start()
+    knowledge = Knowledge(http, base_url=base_from_realtime_url(settings.openai_realtime_url))
+    tools_http = guarded_client()
+
+    async def search(agent: Agent, query: str) -> str:
+        return await knowledge.search(await keys.key(agent.api_key_secret_id), agent.knowledge, query)
+
+    metrics.watch_spool(lambda: spool.stats().pending, lambda: spool.stats().oldest_s)
+    metrics.watch_loop(lag.p99_ms)
+    context = Context(
+        settings=settings,
+        connections=Connections(settings.max_connections, settings.max_sessions_per_user),
+        verifier=verifier,
+        keys=keys,
+        store=store,
+        spool=spool,
+        upstream=Upstream(settings.openai_realtime_url),
+        toolbox=Toolbox(tools_http, knowledge=search),
+        metrics=metrics,
+        lag=lag,
+        tickets=Tickets(),
+        simulated=simulated,
+    )
+    return context, [tools_http.aclose, http.aclose, store.close, lag.stop]
+
+
+def _spool_report(event: str, fields: Mapping[str, Any]) -> None:
+    logs.log.warning(event, **fields)
+
+
+async def start(settings: Settings, *, simulated: bool = False) -> Server:
+    """Return a server that listens on the settings' ports; a port of 0 takes a free one."""
+    context, closing = await assemble(settings, simulated=simulated)
+    health = Health(context)
+    servers, ports = [], []
+    for application, port in (
+        (doors(context, health), settings.port),
+        (health_doors(context, health), settings.health_port),
+    ):
+        server = HTTPServer(
+            application,
+            xheaders=False,
+            idle_connection_timeout=IDLE_CONNECTION_S,
+            max_header_size=MAX_HEADER_BYTES,
+            max_body_size=65_536,  # the JSON doors take small bodies only
+        )
+        sockets = bind_sockets(port, settings.host, family=socket.AF_UNSPEC, backlog=1024)
+        server.add_sockets(sockets)
+        servers.append(server)
+        ports.append(sockets[0].getsockname()[1])
+    drainer = context.start(context.spool.run(context.store), "spool-drainer")
+    context.logger.info("listening", host=settings.host, port=ports[0], health_port=ports[1], version=VERSION)
+    return Server(context, ports[0], ports[1], servers, closing, drainer)
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT, then drain; a second signal forces."""
+    server = await start(settings)
+    asked, force = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (force if asked.is_set() else asked).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    await asked.wait()
+    await server.stop(drain_s=settings.drain_timeout_s, force=force)
+
+
+def run(main: Any) -> Any:
+    """Run a coroutine on the fastest event loop there is."""
+    try:
+        import uvloop
+    except ImportError:  # no wheel for this platform
+        return asyncio.run(main)
+    return uvloop.run(main)
+
+
+def environment() -> dict[str, str]:
+    """Return the process's environment over `.env`, and systemd's credentials over both."""
+    found: dict[str, str] = {k: v for k, v in dotenv_values(Path(__file__).with_name(".env")).items() if v is not None}
+    found |= os.environ
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    if credentials:
+        for file in Path(credentials).iterdir():
+            found[file.name.upper().replace("-", "_")] = file.read_text().strip()
+    return found
+
+
+def main() -> int:
+    """Start from the environment; returns the exit status."""
+    try:
+        settings = read_settings(environment())
+    except SettingsError as error:
+        print("The server cannot start. Mend these settings:", file=sys.stderr)  # noqa: T201 - there is no log yet
+        for problem in error.problems:
+            print(f"  - {problem}", file=sys.stderr)  # noqa: T201
+        return 78  # EX_CONFIG of sysexits.h: systemd must not restart into the same mistake
+    logs.configure(
+        log_dir=settings.log_dir,
+        level=settings.log_level,
+        environment=settings.environment,
+        workers=settings.workers,
+        console=not settings.is_production,
+    )
+    run(serve(settings))
+    logs.shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

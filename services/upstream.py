@@ -1,0 +1,216 @@
+"""The link to the Realtime API; the only file that names a WebSocket client library.
+
+One `Upstream` serves the process and holds what links share: the address, one TLS context, the deadlines. Messages
+arrive as whole frames in bytes and are given as such; a link says once, and only once, that it is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import picows
+
+from core.realtime import close_reason_code
+from core.recovery import Loss
+
+HANDSHAKE_S = 8.0
+"""A handshake that takes longer is given up (operations reference, section 6, P7)."""
+
+PING_IDLE_S = 15.0
+PING_REPLY_S = 10.0
+"""A dead peer is noticed within 25 s (operations reference, section 1.2)."""
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+"""Largest message taken: `conversation.item.retrieved` carries whole audio (OpenAI Realtime reference, section 9.4)."""
+
+MAX_BACKLOG_BYTES = 1_048_576
+"""Unsent bytes towards a service that does not read: 16 s of audio. Beyond it audio is dropped, and at twice that much
+the link is taken for dead."""
+
+CLOSE_WAIT_S = 2.0
+"""How long a closing handshake may take before the socket is dropped."""
+
+
+class UpstreamError(Exception):
+    """Raised when no link could be opened; `loss` says why."""
+
+    def __init__(self, loss: Loss) -> None:
+        super().__init__(loss.cause)
+        self.loss = loss
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a link goes: the key, the model, and a stable hash of the person for the vendor's abuse detection."""
+
+    key: str
+    model: str
+    safety_identifier: str = ""
+
+    def __repr__(self) -> str:
+        return f"Target(model={self.model!r})"
+
+
+class Link(picows.WSListener):
+    """One open link; what arrives before `listen` is kept for it."""
+
+    def __init__(self) -> None:
+        self._on_message: Callable[[bytes], None] = self._keep
+        self._on_lost: Callable[[Loss], None] = self._keep_loss
+        self._early: list[bytes] = []
+        self._early_loss: Loss | None = None
+        self._transport: picows.WSTransport | None = None
+        self._parts: list[bytes] = []
+        self._parts_bytes = 0
+        self._is_over = False
+        self._loss = Loss("closed")
+        self.dropped = 0
+
+    def listen(self, on_message: Callable[[bytes], None], on_lost: Callable[[Loss], None]) -> None:
+        """Hand on what has arrived and what will.
+
+        Args:
+            on_message: Called with each whole message.
+            on_lost: Called once when the link is gone and `close` was not called.
+        """
+        self._on_message, self._on_lost = on_message, on_lost
+        early, self._early = self._early, []
+        for message in early:
+            on_message(message)
+        if self._early_loss is not None:
+            on_lost(self._early_loss)
+
+    def _keep(self, message: bytes) -> None:
+        self._early.append(message)
+
+    def _keep_loss(self, loss: Loss) -> None:
+        self._early_loss = loss
+
+    def send(self, frame: bytes, *, droppable: bool = False) -> bool:
+        """Send one text message; False when it was dropped because the service does not read."""
+        if self._transport is None or self._is_over:
+            return False
+        backlog = self._transport.underlying_transport.get_write_buffer_size()
+        if backlog > MAX_BACKLOG_BYTES and (droppable or backlog > 2 * MAX_BACKLOG_BYTES):
+            self.dropped += 1
+            if not droppable:
+                self._fail(Loss("stalled"))
+            return False
+        self._transport.send(picows.WSMsgType.TEXT, frame)
+        return True
+
+    def close(self) -> None:
+        """Close the link; nothing of it is heard again."""
+        self._is_over = True
+        if self._transport is not None:
+            self._transport.send_close(picows.WSCloseCode.OK)
+            asyncio.get_running_loop().call_later(CLOSE_WAIT_S, self._transport.disconnect, False)
+
+    def on_ws_connected(self, transport: picows.WSTransport) -> None:
+        self._transport = transport
+
+    def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
+        if self._is_over:
+            if frame.msg_type == picows.WSMsgType.CLOSE:
+                transport.disconnect()
+            return
+        if frame.msg_type == picows.WSMsgType.CLOSE:
+            self._closed(transport, frame)
+        elif frame.msg_type in {picows.WSMsgType.TEXT, picows.WSMsgType.BINARY, picows.WSMsgType.CONTINUATION}:
+            self._data(frame)
+
+    def _closed(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
+        code = int(frame.get_close_code().value)
+        reason = (frame.get_close_message() or b"").decode("utf-8", "replace")
+        self._loss = Loss("closed", code=close_reason_code(reason), status=code)
+        transport.send_close(picows.WSCloseCode.OK)
+        transport.disconnect()
+
+    def _data(self, frame: picows.WSFrame) -> None:
+        """Hand on a message that came in one frame, or collect the fragments of one."""
+        payload = frame.get_payload_as_bytes()
+        if frame.fin and not self._parts:
+            self._on_message(payload)
+            return
+        self._parts.append(payload)
+        self._parts_bytes += len(payload)
+        if self._parts_bytes > MAX_MESSAGE_BYTES:
+            self._fail(Loss("error", code="message_too_big"))
+        elif frame.fin:
+            whole, self._parts, self._parts_bytes = b"".join(self._parts), [], 0
+            self._on_message(whole)
+
+    def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
+        self._transport = None
+        if not self._is_over:
+            self._is_over = True
+            self._on_lost(self._loss)
+
+    def _fail(self, loss: Loss) -> None:
+        self._loss = loss
+        if self._transport is not None:
+            self._transport.disconnect(False)
+
+
+class Upstream:
+    """Opens links to one Realtime service.
+
+    Args:
+        url: Address of the service, see OPENAI_REALTIME_URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._tls = ssl.create_default_context() if url.startswith("wss:") else None
+
+    async def open(self, target: Target) -> Link:
+        """Return an open link within `HANDSHAKE_S`; call its `listen` next.
+
+        Raises:
+            UpstreamError: If the service could not be reached or refused.
+        """
+        headers = {"Authorization": f"Bearer {target.key}"}
+        if target.safety_identifier:
+            headers["OpenAI-Safety-Identifier"] = target.safety_identifier
+        try:
+            async with asyncio.timeout(HANDSHAKE_S):
+                _, link = await picows.ws_connect(
+                    Link,
+                    self._address(target.model),
+                    ssl_context=self._tls,
+                    websocket_handshake_timeout=HANDSHAKE_S,
+                    extra_headers=headers,
+                    enable_auto_ping=True,
+                    auto_ping_idle_timeout=PING_IDLE_S,
+                    auto_ping_reply_timeout=PING_REPLY_S,
+                    max_frame_size=MAX_MESSAGE_BYTES,
+                    max_redirects=0,
+                )
+        except picows.WSInvalidStatusError as error:
+            raise UpstreamError(_refused(error)) from None
+        except picows.WSError:
+            raise UpstreamError(Loss("refused", code="not_a_websocket")) from None
+        except TimeoutError:
+            raise UpstreamError(Loss("timeout")) from None
+        except OSError:
+            raise UpstreamError(Loss("unreachable")) from None
+        assert isinstance(link, Link)
+        return link
+
+    def _address(self, model: str) -> str:
+        """Return the address with the model in its query; a query of the operator's own is kept."""
+        parts = urlsplit(self._url)
+        query = [(key, value) for key, value in parse_qsl(parts.query) if key != "model"]
+        return urlunsplit(parts._replace(query=urlencode([*query, ("model", model)])))
+
+
+def _refused(error: picows.WSInvalidStatusError) -> Loss:
+    """Read status and Retry-After of the HTTP answer to a handshake."""
+    response = getattr(error, "response", None)
+    status = int(response.status) if response is not None else None
+    waits = response.headers.get("Retry-After", "") if response is not None else ""
+    return Loss("refused", status=status, retry_after_s=float(waits) if waits.isdigit() else None)
