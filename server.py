@@ -32,7 +32,7 @@ from handlers.pages import CLIENT_ROUTE
 from handlers.tickets import Tickets
 from services import log as logs
 from services.auth import Verifier, load_development_secret
-from services.knowledge import Knowledge, base_from_realtime_url
+from services.knowledge import NO_RESULT, Knowledge, base_from_realtime_url
 from services.loop_lag import LoopLag
 from services.metrics import Metrics
 from services.migrations import migrate
@@ -40,9 +40,9 @@ from services.spool import Spool
 from services.sql_store import SqlStore
 from services.ssrf import guarded_client
 from services.store import Store
-from services.toolbox import Toolbox
+from services.toolbox import KnowledgeSearch, Toolbox
 from services.upstream import Upstream
-from services.vault import EnvironmentKey, KeySource
+from services.vault import EnvironmentKey, KeySource, KeyUnavailable
 
 MAX_HEADER_BYTES = 16_384
 """Longest request head: a token of 8 KiB in the address and as much for everything else."""
@@ -123,6 +123,25 @@ async def open_store(settings: Settings) -> Store:
     return store
 
 
+def knowledge_search(settings: Settings, http: httpx.AsyncClient, keys: KeySource) -> KnowledgeSearch:
+    """Return the search of an agent's vector stores, with the agent's own API key."""
+    knowledge = Knowledge(
+        http,
+        base_url=base_from_realtime_url(settings.openai_realtime_url),
+        on_failure=lambda cause: logs.log.warning("knowledge search failed", cause=cause),
+    )
+
+    async def search(agent: Agent, query: str) -> str:
+        try:
+            key = await keys.key(agent.api_key_secret_id)
+        except KeyUnavailable as error:
+            logs.log.warning("knowledge search failed", cause=error.step)
+            return NO_RESULT
+        return await knowledge.search(key, agent.knowledge, query)
+
+    return search
+
+
 async def assemble(settings: Settings, *, simulated: bool = False) -> tuple[Context, list[Any]]:
     """Return the services of this process, and what closes them."""
     http = httpx.AsyncClient(timeout=5.0, limits=httpx.Limits(max_connections=50))
@@ -133,12 +152,7 @@ async def assemble(settings: Settings, *, simulated: bool = False) -> tuple[Cont
     spool = await Spool.open(Path(settings.state_dir) / f"spool-{settings.port}.spool", report=_spool_report)
     metrics, lag = Metrics(), LoopLag()
     lag.start()
-    knowledge = Knowledge(http, base_url=base_from_realtime_url(settings.openai_realtime_url))
     tools_http = guarded_client()
-
-    async def search(agent: Agent, query: str) -> str:
-        return await knowledge.search(await keys.key(agent.api_key_secret_id), agent.knowledge, query)
-
     metrics.watch_spool(lambda: spool.stats().pending, lambda: spool.stats().oldest_s)
     metrics.watch_loop(lag.p99_ms)
     context = Context(
@@ -149,7 +163,7 @@ async def assemble(settings: Settings, *, simulated: bool = False) -> tuple[Cont
         store=store,
         spool=spool,
         upstream=Upstream(settings.openai_realtime_url),
-        toolbox=Toolbox(tools_http, knowledge=search),
+        toolbox=Toolbox(tools_http, knowledge=knowledge_search(settings, http, keys)),
         metrics=metrics,
         lag=lag,
         tickets=Tickets(),

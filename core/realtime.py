@@ -62,6 +62,18 @@ HARMLESS_CODES = frozenset(
 """Errors that say an intention was already true. Source: OpenAI Realtime reference, section 9.2."""
 
 
+NOTICES: Mapping[str, str] = {
+    "reconnecting": "The link to the voice service was lost; `retry_in_ms` says when the next try begins.",
+    "reconnected": "The link is back and the conversation goes on.",
+    "draining": "The server restarts; the session may go on for `left_s` seconds.",
+    "time_limit_soon": "The longest session time is over in `left_s` seconds.",
+    "budget_soon": "Most of the user's budget for today is used up.",
+    "token_expiring": "The token expires in `expires_in_s` seconds; send `session.refresh`.",
+    "slow_reader": "The client reads too slowly; some audio was left out.",
+}
+"""Every code of a `gateway.notice`, for clients and for the documentation."""
+
+
 class BadEvent(Exception):
     """Raised when a client message is no event; `code` and the text go into the client's `error` event."""
 
