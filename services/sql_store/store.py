@@ -1,0 +1,219 @@
+"""The Store over SQL: PostgreSQL through asyncpg, SQLite through aiosqlite, both through SQLAlchemy Core.
+
+Every query names the owner. Writes cannot cross owners either: a message refers to (conversation, owner) and a
+conversation to (agent, owner), so the foreign keys refuse what does not belong together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from itertools import groupby
+from typing import Any, cast
+from uuid import UUID
+
+from sqlalchemy import Insert, Select, Update, bindparam, func, select, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from core.agent import Agent, agent_from_row
+from core.records import ConversationProgress, ConversationRow, Record, StoredConversation, Turn, record_to_dict
+from services.store import StoreRejected
+
+from .engine import DATABASE_ERRORS, open_engine, store_error
+from .tables import agents, conversations, deleted_conversation_costs, messages, metadata
+
+MAX_AGENTS = 100
+"""Longest list `agents` returns; `services/store.py` promises it."""
+
+
+class SqlStore:
+    """A `Store` with at most `pool_size` connections, of which every call holds one for at most `timeout_s`."""
+
+    def __init__(self, engine: AsyncEngine, timeout_s: float) -> None:
+        self._engine = engine
+        self._timeout_s = timeout_s
+        dialect = postgresql if engine.dialect.name == "postgresql" else sqlite
+        self._insert = cast("Callable[..., postgresql.Insert]", dialect.insert)
+
+    @classmethod
+    def open(cls, database_url: str, *, pool_size: int = 5, timeout_s: float = 5.0) -> SqlStore:
+        """Return a store that connects with its first call.
+
+        Args:
+            database_url: `postgresql://…` (or `postgres://…`) as libpq reads it, or `sqlite:///…` naming a file.
+            pool_size: Most connections at a time.
+            timeout_s: Longest time of one call, waiting for a connection included.
+
+        Raises:
+            ValueError: If the URL is neither.
+        """
+        return cls(open_engine(database_url, pool_size=pool_size, timeout_s=timeout_s), timeout_s)
+
+    async def create_schema(self) -> None:
+        """Create the tables that are missing in an SQLite file; PostgreSQL gets its tables from the migrations.
+
+        Raises:
+            ValueError: On PostgreSQL.
+        """
+        if self._engine.dialect.name != "sqlite":
+            raise ValueError("PostgreSQL gets its tables from supabase/migrations")
+        async with self._transaction() as connection:
+            # Several workers may start at once: the second waits here and then finds the tables.
+            await connection.exec_driver_sql("begin immediate")
+            await connection.run_sync(metadata.create_all)
+
+    async def agent(self, agent_id: str, user_id: str) -> Agent | None:
+        """Return the active agent if it exists and belongs to the user."""
+        if not _are_ids(agent_id, user_id):
+            return None
+        rows = await self._rows(
+            select(agents).where(agents.c.id == agent_id, agents.c.user_id == user_id, agents.c.is_active)
+        )
+        return agent_from_row(rows[0]) if rows else None
+
+    async def agents(self, user_id: str) -> list[Agent]:
+        """Return the user's active agents, by name; at most 100."""
+        if not _are_ids(user_id):
+            return []
+        mine = select(agents).where(agents.c.user_id == user_id, agents.c.is_active)
+        ordered = mine.order_by(func.lower(agents.c.name), agents.c.id).limit(MAX_AGENTS)
+        return [agent_from_row(row) for row in await self._rows(ordered)]
+
+    async def put_agent(self, columns: Mapping[str, Any]) -> None:
+        """Store an agent of the columns given, or change those columns of the one its user has by that id.
+
+        For the demo, tests and embedded databases; on Supabase the app writes its agents itself.
+
+        Args:
+            columns: Of the table `agents`, by name; `id` and `user_id` are required.
+
+        Raises:
+            StoreRejected: If another user has the id, or a column is unknown or holds nonsense.
+        """
+        changes = {name: value for name, value in columns.items() if name not in {"id", "user_id"}}
+        if not changes.keys() <= set(agents.c.keys()):
+            raise StoreRejected("agents have no such column")
+        async with self._transaction() as connection:
+            same = (agents.c.id == columns["id"], agents.c.user_id == columns["user_id"])
+            known = (await connection.execute(select(agents.c.id).where(*same))).first()
+            if known is None:
+                await connection.execute(agents.insert().values(dict(columns)))
+            elif changes:
+                await connection.execute(agents.update().where(*same).values(changes))
+
+    async def conversation(self, conversation_id: str, user_id: str) -> StoredConversation | None:
+        """Return the conversation if it exists and belongs to the user."""
+        if not _are_ids(conversation_id, user_id):
+            return None
+        c = conversations.c
+        columns = (c.id, c.user_id, c.agent_id, c.channel, c.turn_count, c.usage, c.cost_usd)
+        rows = await self._rows(select(*columns).where(c.id == conversation_id, c.user_id == user_id))
+        return StoredConversation(**rows[0]) if rows else None
+
+    async def history(self, conversation_id: str, user_id: str, *, limit: int = 20) -> list[Turn]:
+        """Return the last `limit` turns in conversation order, oldest first."""
+        if not _are_ids(conversation_id, user_id) or limit < 1:
+            return []
+        c = messages.c
+        columns = (c.item_id, c.position, c.role, c.content, c.status, c.heard_ms, c.spoken_ms, c.metadata)
+        mine = select(*columns).where(c.conversation_id == conversation_id, c.user_id == user_id)
+        newest_first = mine.order_by(c.position.desc(), c.created_at.desc(), c.id.desc()).limit(limit)
+        return [Turn(**row) for row in reversed(await self._rows(newest_first))]
+
+    async def next_position(self, conversation_id: str, user_id: str) -> int:
+        """Return the first free position in the conversation: one above the highest stored, 0 when there is none."""
+        if not _are_ids(conversation_id, user_id):
+            return 0
+        c = messages.c
+        highest = select(func.max(c.position).label("highest"))
+        rows = await self._rows(highest.where(c.conversation_id == conversation_id, c.user_id == user_id))
+        return 0 if rows[0]["highest"] is None else int(rows[0]["highest"]) + 1
+
+    async def save(self, records: Sequence[Record]) -> None:
+        """Store all records in one transaction, in order; those that are there already change nothing.
+
+        A conversation row and a message row that exist are left alone; progress overwrites the conversation's figures
+        unless they are of a later time, and of a conversation that is gone, or another user's, it changes nothing.
+
+        Raises:
+            StoreUnavailable: If the database did not take them in time; it may have, so save the same records again.
+            ParentMissing: If a row's agent or conversation is not there, or is another user's.
+            StoreRejected: If one of the rows can never be stored. Nothing was stored.
+        """
+        async with self._transaction() as connection:
+            for kind, same_kind in groupby(records, key=type):
+                rows = [record_to_dict(record) for record in same_kind]
+                await connection.execute(*self._write(kind, rows))
+
+    async def cost_since(self, user_id: str, since: str) -> float:
+        """Return the user's cost in USD of conversations active since the ISO 8601 time, deleted ones included."""
+        if not _are_ids(user_id):
+            return 0.0
+        total = 0.0
+        async with self._transaction() as connection:
+            for table in (conversations, deleted_conversation_costs):
+                mine = (table.c.user_id == user_id, table.c.last_active_at >= since)
+                cost = await connection.execute(select(func.coalesce(func.sum(table.c.cost_usd), 0)).where(*mine))
+                total += float(cost.scalar_one())
+        return total
+
+    async def ping(self) -> None:
+        """Return when the database answered one trivial query."""
+        async with self._transaction() as connection:
+            await connection.execute(text("select 1"))
+
+    async def close(self) -> None:
+        """Release all connections."""
+        async with asyncio.timeout(self._timeout_s):
+            await self._engine.dispose()
+
+    def _write(self, kind: type[Record], rows: list[dict[str, Any]]) -> tuple[Insert | Update, list[dict[str, Any]]]:
+        """Return the statement for records of one kind and what to execute it with."""
+        if kind is ConversationProgress:
+            return _PROGRESS, [{f"new_{name}": value for name, value in row.items()} for row in rows]
+        if kind is ConversationRow:
+            fresh = [row | {"last_active_at": row["started_at"]} for row in rows]
+            return self._insert(conversations).on_conflict_do_nothing(index_elements=["id"]), fresh
+        key = ["conversation_id", "item_id"]
+        return self._insert(messages).on_conflict_do_nothing(index_elements=key), rows
+
+    async def _rows(self, query: Select[Any]) -> list[dict[str, Any]]:
+        async with self._transaction() as connection:
+            return [dict(row) for row in (await connection.execute(query)).mappings()]
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+        """Lend a connection for one transaction within the deadline; what fails inside becomes a StoreError."""
+        try:
+            async with asyncio.timeout(self._timeout_s), self._engine.begin() as connection:
+                yield connection
+        except DATABASE_ERRORS as error:
+            # "from None": the cause's text may hold the row, and a traceback would print it.
+            raise store_error(error) from None
+
+
+_PROGRESS = (
+    conversations.update()
+    .where(
+        conversations.c.id == bindparam("new_id"),
+        conversations.c.user_id == bindparam("new_user_id"),
+        conversations.c.last_active_at <= bindparam("new_last_active_at"),
+    )
+    .values(
+        {
+            name: bindparam(f"new_{name}", type_=conversations.c[name].type)
+            for name in ("last_active_at", "turn_count", "usage", "cost_usd", "ended_at", "end_reason")
+        }
+    )
+)
+"""Update of a conversation's figures; the time keeps a progress that was delayed from undoing a later one."""
+
+
+def _are_ids(*texts: str) -> bool:
+    """Return whether all are UUIDs; what is none cannot be in the database."""
+    try:
+        return all(UUID(text) for text in texts)
+    except ValueError:
+        return False
