@@ -247,7 +247,7 @@ class _ArgumentCheck:
         self._steps = 0
         keywords = {name: self._counted(check) for name, check in jsonschema.Draft202012Validator.VALIDATORS.items()}
         keywords |= dict.fromkeys(self._SKIPPED, lambda *_: None)
-        self._validator = extend(jsonschema.Draft202012Validator, keywords)
+        self._validator = extend(jsonschema.Draft202012Validator, keywords)  # type: ignore[no-untyped-call]
 
     def __call__(self, schema: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         self._steps = 0

@@ -1,0 +1,270 @@
+"""The OpenAI key: from the environment, or from Supabase Vault by `get_secret`, cached for a bounded time."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import httpx
+from postgrest import APIError, AsyncPostgrestClient
+
+FRESH_S = 300.0
+"""How long a key is used without asking again; a key replaced in the Vault is used five minutes later at most."""
+
+KEPT_S = 3600.0
+"""How long a key goes on being used while the Vault is away. A key that OpenAI refuses is dropped sooner."""
+
+ASK_DEADLINE_S = 3.0
+"""Two requests of 2 to 20 ms each; a caller is waiting."""
+
+FAILURE_PAUSE_S = 2.0
+"""After a failure the Vault is asked again this much later; callers in between get the same answer."""
+
+OUTAGE_PAUSE_S = 30.0
+"""The same while an old key serves: its users should not all wait for a Vault that does not answer."""
+
+REFRESH_PAUSE_S = 10.0
+"""Least time between two fetches of one key, however many sessions OpenAI refuses at once."""
+
+MAX_KEYS = 1000
+"""Keys of agents kept at a time, some 300 bytes each; the longest unused goes first."""
+
+PROVIDER = "openai"
+
+_KEY = re.compile(r"[\x21-\x7e]{16,512}")
+"""Printable and without spaces, so that it fits into a header; OpenAI's have 51 to 164 characters and begin with sk-,
+services that speak its protocol give others."""
+
+_NOT_A_KEY = re.compile(
+    r"eyJ|sb_secret_|sb_publishable_|(sk-)?your|<|.*\.\.\.|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE
+)
+"""Tokens, Supabase's own keys, Vault ids and the placeholders of examples: what gets pasted by mistake."""
+
+HOW_TO_MEND = {
+    "no_row": "Insert a row with provider_name 'openai' into system_api_keys.",
+    "inactive": "Set is_active to true in the row 'openai' of system_api_keys.",
+    "no_secret_id": "Put the id that vault.create_secret returned into vault_secret_id of the row 'openai'.",
+    "bad_secret_id": "The id of the secret must be the UUID that vault.create_secret returned.",
+    "secret_missing": "The Vault holds no secret of this id: make one with vault.create_secret(key, name).",
+    "empty_secret": "The secret is empty: set it with vault.update_secret(id, key).",
+    "not_a_key": "What the Vault holds does not look like an API key: set it with vault.update_secret(id, key).",
+    "function_missing": "get_secret or system_api_keys is missing: apply supabase/migrations.",
+    "vault_missing": "Install the extension supabase_vault, or leave SUPABASE_URL out and set OPENAI_API_KEY.",
+    "not_permitted": "Apply the privileges migration again, and check that the service key is a secret key.",
+    "service_key_refused": "Supabase refuses SUPABASE_SERVICE_ROLE_KEY: copy it again from the project's API settings.",
+    "vault_unreachable": "Supabase does not answer: check SUPABASE_URL, the network and the project's status page.",
+    "environment_only": "This agent names a Vault key of its own, but the server has only OPENAI_API_KEY.",
+}
+"""What the operator can do about each step that may fail."""
+
+_STEP_OF_CODE = {
+    "42501": "not_permitted",
+    "PGRST202": "function_missing",
+    "PGRST205": "function_missing",
+    "42P01": "function_missing",
+    "42883": "function_missing",
+    "0A000": "vault_missing",
+    "PGRST301": "service_key_refused",
+    "PGRST302": "service_key_refused",
+    "PGRST303": "service_key_refused",
+    "401": "service_key_refused",  # of an answer without a body, the HTTP status
+    "22P02": "bad_secret_id",
+}
+"""PostgREST's and PostgreSQL's error codes. Source: PostgREST, "Errors"; PostgreSQL, appendix A."""
+
+
+class KeyUnavailable(Exception):
+    """Raised when no key can be had; names the step that failed and how to mend it, never a key or an id."""
+
+    def __init__(self, step: str) -> None:
+        super().__init__(f"no OpenAI key: {step}")
+        self.step = step
+        self.how_to_mend = HOW_TO_MEND[step]
+
+
+class KeySource(Protocol):
+    """Where the OpenAI key comes from."""
+
+    async def key(self, secret_id: str | None = None) -> str:
+        """Return the key of this Vault id, or the server's; raises KeyUnavailable."""
+
+    async def refresh(self, rejected: str, secret_id: str | None = None) -> str:
+        """Return the key after OpenAI answered 401 to `rejected`; the same one if there is no other.
+
+        Raises KeyUnavailable.
+        """
+
+    def forget(self) -> None:
+        """Drop every key from memory."""
+
+
+class EnvironmentKey:
+    """The key the operator set as OPENAI_API_KEY."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    async def key(self, secret_id: str | None = None) -> str:
+        """Return the key; an agent that names a Vault key gets KeyUnavailable, not somebody else's account."""
+        if secret_id is not None:
+            raise KeyUnavailable("environment_only")
+        return self._key
+
+    async def refresh(self, rejected: str, secret_id: str | None = None) -> str:
+        """Return the same key: the environment does not change."""
+        return await self.key(secret_id)
+
+    def forget(self) -> None:
+        """Keep the key: it cannot be had again."""
+
+
+@dataclass(slots=True, repr=False)
+class _Entry:
+    """What is known of one key; `key` None: it could not be had, for the reason `step`."""
+
+    key: str | None = None
+    fetched_at: float = float("-inf")
+    attempted_at: float = float("-inf")
+    step: str | None = None
+    task: asyncio.Task[None] | None = None
+
+
+class VaultKey:
+    """The key that `system_api_keys` and the Vault hold, and keys of agents by their Vault id.
+
+    One fetch a key runs at a time, in a task of its own. While the Vault is away the last good key serves for up to an
+    hour; when the operator switched it off or took it away, it is dropped with the next fetch.
+    """
+
+    def __init__(self, client: AsyncPostgrestClient, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._monotonic = monotonic
+        self._entries: OrderedDict[str | None, _Entry] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"VaultKey({len(self._entries)} keys)"
+
+    async def key(self, secret_id: str | None = None) -> str:
+        """Return the key, from memory for five minutes, else within 3 s.
+
+        Args:
+            secret_id: Vault id of an agent's own key; None: the server's, named by `system_api_keys`.
+
+        Raises:
+            KeyUnavailable: Naming the step that failed.
+        """
+        entry = self._entry(_canonical(secret_id))
+        now = self._monotonic()
+        if entry.key is None or now - entry.fetched_at >= FRESH_S:
+            await self._fetch_once(secret_id, entry, FAILURE_PAUSE_S if entry.key is None else OUTAGE_PAUSE_S)
+        return self._answer(entry)
+
+    async def refresh(self, rejected: str, secret_id: str | None = None) -> str:
+        """Return the key after OpenAI answered 401 to `rejected`; the same one if there is no other.
+
+        The Vault is asked at most once in 10 s for each key, and not at all when another session already did.
+
+        Raises:
+            KeyUnavailable: Naming the step that failed; also when the Vault is away, as the old key is of no use.
+        """
+        entry = self._entry(_canonical(secret_id))
+        if entry.key == rejected:
+            await self._fetch_once(secret_id, entry, REFRESH_PAUSE_S)
+            if entry.key == rejected and entry.step is not None:
+                entry.key = None
+        return self._answer(entry)
+
+    def forget(self) -> None:
+        """Drop every key from memory; the next look-up asks the Vault."""
+        self._entries.clear()
+
+    def _entry(self, secret_id: str | None) -> _Entry:
+        entry = self._entries.setdefault(secret_id, _Entry())
+        self._entries.move_to_end(secret_id)
+        while len(self._entries) > MAX_KEYS:
+            self._entries.popitem(last=False)
+        return entry
+
+    def _answer(self, entry: _Entry) -> str:
+        if entry.key is not None and self._monotonic() - entry.fetched_at < KEPT_S:
+            return entry.key
+        raise KeyUnavailable(entry.step or "vault_unreachable")
+
+    async def _fetch_once(self, secret_id: str | None, entry: _Entry, pause_s: float) -> None:
+        if entry.task is None:
+            now = self._monotonic()
+            if now - entry.attempted_at < pause_s:
+                return
+            entry.attempted_at = now
+            entry.task = asyncio.create_task(self._fetch(secret_id, entry), name="vault: fetch key")
+        await asyncio.shield(entry.task)
+
+    async def _fetch(self, secret_id: str | None, entry: _Entry) -> None:
+        try:
+            async with asyncio.timeout(ASK_DEADLINE_S):
+                entry.key = await self._read(secret_id or await self._provider_secret_id())
+            entry.fetched_at = self._monotonic()
+            entry.step = None
+        except KeyUnavailable as refusal:
+            entry.key, entry.step = None, refusal.step
+        except APIError as error:
+            entry.step = _failed_step(error)
+            if entry.step != "vault_unreachable":
+                entry.key = None
+        except (httpx.HTTPError, TimeoutError, ValueError, TypeError, AttributeError):
+            entry.step = "vault_unreachable"
+        finally:
+            entry.task = None
+
+    async def _provider_secret_id(self) -> str:
+        rows = self._client.from_("system_api_keys").select("vault_secret_id,is_active")
+        found = (await rows.eq("provider_name", PROVIDER).limit(1).execute()).data
+        if not found:
+            raise KeyUnavailable("no_row")
+        row: Any = found[0]
+        if row.get("is_active") is not True:
+            raise KeyUnavailable("inactive")
+        if not row.get("vault_secret_id"):
+            raise KeyUnavailable("no_secret_id")
+        secret_id = _canonical(str(row["vault_secret_id"]))  # older tables keep it as text
+        return secret_id or ""
+
+    async def _read(self, secret_id: str) -> str:
+        """Return the secret; a POST, as a GET would put the id into access logs."""
+        answer: Any = (await self._client.rpc("get_secret", {"secret_id": secret_id}).execute()).data
+        if isinstance(answer, list):
+            answer = answer[0].get("key") if answer else None
+            if answer is None:
+                raise KeyUnavailable("secret_missing")
+        if not isinstance(answer, str) or not answer.strip():
+            raise KeyUnavailable("empty_secret")
+        key = answer.strip()  # pasted secrets often end with a line break
+        if not looks_like_a_key(key):
+            raise KeyUnavailable("not_a_key")
+        return key
+
+
+def looks_like_a_key(text: str) -> bool:
+    """Return whether the text may be an API key: fits into a header and is none of the things pasted by mistake."""
+    return bool(_KEY.fullmatch(text)) and not _NOT_A_KEY.match(text)
+
+
+def _failed_step(error: APIError) -> str:
+    if error.code is None:  # the gateway in front of PostgREST; its answers have a message and no code
+        return "service_key_refused" if "API key" in (error.message or "") else "vault_unreachable"
+    return _STEP_OF_CODE.get(error.code, "vault_unreachable")
+
+
+def _canonical(secret_id: str | None) -> str | None:
+    if secret_id is None:
+        return None
+    try:
+        return str(uuid.UUID(secret_id))
+    except ValueError:
+        raise KeyUnavailable("bad_secret_id") from None
