@@ -17,38 +17,52 @@ from typing import Any
 
 import httpx
 from dotenv import dotenv_values
+from postgrest import AsyncPostgrestClient
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from core.agent import Agent
 from core.settings import Settings, SettingsError, read_settings
+from core.twiml import AFTER_PATH, STATUS_PATH, STREAM_PATH
 from handlers.api import AgentsDoor, NotFound, TicketsDoor
 from handlers.browser import BrowserDoor, RealtimeDoor
+from handlers.calls import CallsDoor, remove_expired_calls
 from handlers.connections import Connections
 from handlers.context import VERSION, Context
 from handlers.health import Health, HealthDoor, MetricsDoor, ReadyDoor
-from handlers.pages import CLIENT_ROUTE
+from handlers.pages import client_routes
+from handlers.phone import PhoneDoor
 from handlers.tickets import Tickets
+from handlers.webhooks import AfterWebhook, StatusWebhook, VoiceWebhook
 from services import log as logs
 from services.auth import Verifier, load_development_secret
 from services.knowledge import NO_RESULT, Knowledge, base_from_realtime_url
 from services.loop_lag import LoopLag
+from services.main_app import MainApp
 from services.metrics import Metrics
-from services.migrations import migrate
-from services.spool import Spool
-from services.sql_store import SqlStore
+from services.spool import Spool, SpoolError
+from services.sql_store import MigrationFailed, SqlStore, migrate
 from services.ssrf import guarded_client
-from services.store import Store
+from services.store import Store, StoreError
+from services.supabase_client import open_data_client, open_http
+from services.supabase_store import SupabaseStore
+from services.telephony import Accounts, Telephony
 from services.toolbox import KnowledgeSearch, Toolbox
 from services.upstream import Upstream
-from services.vault import EnvironmentKey, KeySource, KeyUnavailable
+from services.vault import EnvironmentKey, KeySource, KeyUnavailable, VaultKey, VaultSecrets
 
 MAX_HEADER_BYTES = 16_384
 """Longest request head: a token of 8 KiB in the address and as much for everything else."""
 
 IDLE_CONNECTION_S = 10.0
 """A handshake fed drop by drop is cut after this (operations reference, section 1.1)."""
+
+CLOSE_S = 5.0
+"""How long a stop waits for HTTP connections that are kept alive; closing one takes no round trip."""
+
+DRAIN_AGAIN_S = 1.0
+"""Pause before the drainer is begun again after a bug: long enough not to fill the log, short for a transcript."""
 
 SPOOL_DRAIN_S = 10.0
 """How long a stop waits for transcripts to reach the database; the rest stays on disk (operations reference,
@@ -64,7 +78,12 @@ def doors(context: Context, health: Health) -> Application:
             (r"/v1/realtime", RealtimeDoor, own),
             (r"/api/tickets", TicketsDoor, own),
             (r"/api/agents", AgentsDoor, own),
-            CLIENT_ROUTE,
+            (r"/api/calls/([^/]+)", CallsDoor, own),
+            (STREAM_PATH, PhoneDoor, own),
+            (r"/api/twilio/voice", VoiceWebhook, own),
+            (STATUS_PATH, StatusWebhook, own),
+            (AFTER_PATH, AfterWebhook, own),
+            *client_routes(),
             (r"/health", HealthDoor, {"health": health}),
             (r"/ready", ReadyDoor, {"health": health}),
         ],
@@ -95,7 +114,6 @@ class Server:
     health_port: int
     _servers: list[HTTPServer]
     _closing: list[Any]
-    _drainer: asyncio.Task[Any]
 
     async def stop(self, *, drain_s: float = 0.0, force: asyncio.Event | None = None) -> None:
         """Take no new sessions, let the live ones end, write the transcripts, close everything."""
@@ -104,17 +122,23 @@ class Server:
         cut = await connections.drain(drain_s, force or asyncio.Event())
         for server in self._servers:
             server.stop()
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await asyncio.gather(*(server.close_all_connections() for server in self._servers))
+        except TimeoutError:
+            log.warning("requests cut off")
         await self.context.spool.close(SPOOL_DRAIN_S)
-        self._drainer.cancel()
-        await asyncio.gather(self._drainer, return_exceptions=True)
         for close in self._closing:
             await close()
         log.info("stopped", sessions_cut=cut)
 
 
-async def open_store(settings: Settings) -> Store:
+async def open_store(settings: Settings, data: AsyncPostgrestClient | None) -> Store:
     """Return the store the settings name, its tables made or brought up to date in development."""
-    url = settings.database_url or ""
+    url = settings.database_url
+    if url is None:
+        assert data is not None  # read_settings asks for one of the two
+        return SupabaseStore(data)
     store = SqlStore.open(url)
     if url.startswith("sqlite"):
         await store.create_schema()
@@ -144,12 +168,17 @@ def knowledge_search(settings: Settings, http: httpx.AsyncClient, keys: KeySourc
 
 async def assemble(settings: Settings, *, simulated: bool = False) -> tuple[Context, list[Any]]:
     """Return the services of this process, and what closes them."""
-    http = httpx.AsyncClient(timeout=5.0, limits=httpx.Limits(max_connections=50))
-    store = await open_store(settings)
-    keys: KeySource = EnvironmentKey(settings.openai_api_key or "")
+    http = open_http()
+    data = None
+    if settings.supabase_url:
+        data = open_data_client(settings.supabase_url, settings.supabase_service_key or "", http)
+    store = await open_store(settings, data)
+    keys: KeySource = VaultKey(data) if data is not None else EnvironmentKey(settings.openai_api_key or "")
+    secrets = VaultSecrets(data) if data is not None else None
     secret = None if settings.is_production else load_development_secret(settings.state_dir)
     verifier = Verifier.from_settings(settings, http if settings.supabase_url else None, secret)
     spool = await Spool.open(Path(settings.state_dir) / f"spool-{settings.port}.spool", report=_spool_report)
+    await spool.adopt(settings.state_dir)
     metrics, lag = Metrics(), LoopLag()
     lag.start()
     tools_http = guarded_client()
@@ -167,18 +196,60 @@ async def assemble(settings: Settings, *, simulated: bool = False) -> tuple[Cont
         metrics=metrics,
         lag=lag,
         tickets=Tickets(),
+        accounts=Accounts(
+            settings.twilio_account_sid, settings.twilio_auth_token, secret=secrets.secret if secrets else None
+        ),
+        telephony=Telephony(http, base_url=settings.twilio_api_url, on_failure=_call_not_changed),
+        main_app=main_app(settings, http),
         simulated=simulated,
     )
     return context, [tools_http.aclose, http.aclose, store.close, lag.stop]
+
+
+def main_app(settings: Settings, http: httpx.AsyncClient) -> MainApp | None:
+    """Return the app that knows calls, when there is one."""
+    if settings.main_app_url is None or settings.internal_api_key is None:
+        return None
+    return MainApp(http, settings.main_app_url, settings.internal_api_key)
+
+
+def _call_not_changed(cause: str) -> None:
+    logs.log.warning("call not changed", cause=cause)
 
 
 def _spool_report(event: str, fields: Mapping[str, Any]) -> None:
     logs.log.warning(event, **fields)
 
 
+def keep_draining(context: Context) -> None:
+    """Bring transcripts to the store until the spool is closed; begin again after a bug has stopped it."""
+
+    def again() -> None:
+        asyncio.get_running_loop().call_later(DRAIN_AGAIN_S, keep_draining, context)
+
+    context.start(context.spool.run(context.store), "spool-drainer", failed=again)
+
+
+async def warm(context: Context) -> None:
+    """Fetch the signing keys and the API key before the first caller needs them; what is missing is logged."""
+    await context.verifier.warm()
+    try:
+        await context.keys.key()
+    except KeyUnavailable as error:
+        context.logger.error("no API key", step=error.step, mend=error.how_to_mend)
+
+
+def forget_keys(context: Context) -> None:
+    """Drop the API keys and the published signing keys from memory, so that a change counts with the next session."""
+    context.keys.forget()
+    context.verifier.purge()
+    context.logger.info("keys forgotten")
+
+
 async def start(settings: Settings, *, simulated: bool = False) -> Server:
     """Return a server that listens on the settings' ports; a port of 0 takes a free one."""
     context, closing = await assemble(settings, simulated=simulated)
+    await warm(context)
     health = Health(context)
     servers, ports = [], []
     for application, port in (
@@ -196,13 +267,14 @@ async def start(settings: Settings, *, simulated: bool = False) -> Server:
         server.add_sockets(sockets)
         servers.append(server)
         ports.append(sockets[0].getsockname()[1])
-    drainer = context.start(context.spool.run(context.store), "spool-drainer")
+    keep_draining(context)
+    context.start(remove_expired_calls(context), "remove-expired-calls")
     context.logger.info("listening", host=settings.host, port=ports[0], health_port=ports[1], version=VERSION)
-    return Server(context, ports[0], ports[1], servers, closing, drainer)
+    return Server(context, ports[0], ports[1], servers, closing)
 
 
 async def serve(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT, then drain; a second signal forces."""
+    """Run until SIGTERM or SIGINT, then drain; a second signal forces. SIGHUP: `forget_keys`."""
     server = await start(settings)
     asked, force = asyncio.Event(), asyncio.Event()
 
@@ -211,6 +283,7 @@ async def serve(settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, forget_keys, server.context)
     await asked.wait()
     await server.stop(drain_s=settings.drain_timeout_s, force=force)
 
@@ -251,8 +324,14 @@ def main() -> int:
         workers=settings.workers,
         console=not settings.is_production,
     )
-    run(serve(settings))
-    logs.shutdown()
+    try:
+        run(serve(settings))
+    except (OSError, MigrationFailed, StoreError, SpoolError) as error:
+        logs.log.error("cannot start", cause=type(error).__name__)
+        print(f"The server cannot start: {error}", file=sys.stderr)  # noqa: T201 - a person started it
+        return 1
+    finally:
+        logs.shutdown()
     return 0
 
 

@@ -127,7 +127,7 @@ class _Row:
             return default
         try:
             return read(value)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             self.repaired.append(self.prefix + name)
             return default
 
@@ -190,7 +190,24 @@ def _text(value: Any) -> str:
 
 
 def _decoded(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, str) else value
+    return json.loads(value, parse_constant=_no_constant) if isinstance(value, str) else value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not valid JSON")
+
+
+def _word(entry: Mapping[str, Any], name: str, default: str = "") -> str:
+    """Return a text of an object; a missing one and null are the default."""
+    value = entry.get(name)
+    return default if value is None else _text(value)
+
+
+def _flag(value: Any) -> bool:
+    """Return a truth value; the text `false` is no truth."""
+    if isinstance(value, bool):
+        return value
+    return {"true": True, "false": False}[_text(value).lower()]
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -256,25 +273,25 @@ def _tool(entry: Mapping[str, Any]) -> Tool:
     if builtin is not None:
         if builtin not in BUILTIN_TOOLS:
             raise ValueError("unknown built-in tool")
-        return Tool(name=builtin, description=entry.get("description", ""), parameters={}, builtin=builtin)
+        return Tool(name=builtin, description=_word(entry, "description"), parameters={}, builtin=builtin)
     name, url = entry["name"], entry["url"]
     if not _TOOL_NAME.fullmatch(name) or not str(url).startswith(("https://", "http://")):
         raise ValueError("a tool needs a name and an address")
     return Tool(
         name=name,
-        description=str(entry.get("description", "")),
+        description=_word(entry, "description"),
         parameters=_mapping(entry.get("parameters") or {"type": "object", "properties": {}}),
         url=str(url),
-        method=str(entry.get("method", "POST")).upper(),
+        method=_word(entry, "method", "POST").upper(),
         headers={str(k): str(v) for k, v in _mapping(entry.get("headers") or {}).items()},
-        timeout_s=min(max(float(entry.get("timeout_s", 10.0)), 0.5), 60.0),
-        filler=str(entry.get("filler", "")),
+        timeout_s=min(max(float(_word(entry, "timeout_s", "10")), 0.5), 60.0),
+        filler=_word(entry, "filler"),
     )
 
 
 def _knowledge(value: Any) -> tuple[KnowledgeSource, ...]:
     return tuple(
-        KnowledgeSource(str(entry["vector_store_id"]), str(entry.get("name", "")), str(entry.get("description", "")))
+        KnowledgeSource(str(entry["vector_store_id"]), _word(entry, "name"), _word(entry, "description"))
         for entry in map(_mapping, _list(value))
     )
 
@@ -294,13 +311,13 @@ def _call_settings(row: _Row) -> CallSettings:
     return CallSettings(
         max_duration_s=row.get("max_duration_s", base.max_duration_s, _positive),
         silence_timeout_s=row.get("silence_timeout_s", base.silence_timeout_s, _positive),
-        check_presence=row.get("check_presence", base.check_presence, bool),
+        check_presence=row.get("check_presence", base.check_presence, _flag),
         presence_message=row.get("presence_message", base.presence_message, _text),
         presence_delay_s=row.get("presence_delay_s", base.presence_delay_s, _positive),
         hangup_message=row.get("hangup_message", base.hangup_message, _text),
         error_message=row.get("error_message", base.error_message, _text),
         end_call_phrases=row.get("end_call_phrases", base.end_call_phrases, _texts),
-        allow_interruptions=row.get("allow_interruptions", base.allow_interruptions, bool),
+        allow_interruptions=row.get("allow_interruptions", base.allow_interruptions, _flag),
         transfer_numbers=row.get("transfer_numbers", base.transfer_numbers, _texts),
         voicemail=row.get("voicemail", base.voicemail, _text),
         noise_reduction=row.get("noise_reduction", base.noise_reduction, _noise_reduction),

@@ -32,26 +32,28 @@ class Answers:
         self._playback = playback
         self._transcript = transcript
         self._responses: dict[str, str] = {}
-        self._cuts: dict[str, Heard] = {}
+        self._cuts: list[str] = []
         self._done: dict[str, str] = {}
         self._discarded: set[str] = set()
         self.cut_at: float | None = None
         self.heard_at: float | None = None
 
+    def __contains__(self, item_id: str) -> bool:
+        return item_id in self._responses
+
     def began(self, item_id: str, response_id: str, previous_item_id: str | None) -> None:
-        """Take note of a new answer."""
+        """Take note of a new answer, as often as it is announced."""
         self._transcript.open(item_id, "assistant", previous_item_id)
-        self._responses.setdefault(item_id, response_id)
+        self._responses[item_id] = self._responses.get(item_id) or response_id
 
     def audio(self, delta: AudioDelta, now: float) -> bool:
-        """Count one audio frame; False when it belongs to a response that was cut and must not be heard."""
-        if delta.response_id in self._discarded:
-            return False
+        """Count one audio frame; False when its answer was cut and it must not be heard."""
         if delta.item_id not in self._responses:
             self.began(delta.item_id, delta.response_id, None)
-        entry = self._transcript.get(delta.item_id)
-        if entry is not None:
-            entry.is_audio = True
+        self._transcript.open(delta.item_id, "assistant").is_audio = True
+        if delta.response_id in self._discarded or self._playback.is_cut(delta.item_id):
+            self._playback.withheld(delta.item_id, delta.audio_bytes)
+            return False
         self._playback.received(delta.item_id, delta.audio_bytes, now)
         return True
 
@@ -59,30 +61,54 @@ class Answers:
         """True while the listener still hears an answer."""
         return self._playback.ends_at(now) > now
 
-    def interrupt(self, now: float, active_response: str | None) -> bool:
-        """Take note that the listener cut in; returns whether anything was cut."""
-        if active_response is not None:
-            self._discarded.add(active_response)
-        cut = self._playback.interrupt(now)
-        if cut:
-            self._cuts.update({heard.item_id: heard for heard in cut})
-            self.cut_at = now + CUT_WAIT_S
-        return bool(cut)
+    def has_words_of(self, response_id: str) -> bool:
+        """True when a response said something to the person, in speech or in text."""
+        for item_id, owner in self._responses.items():
+            entry = self._transcript.get(item_id)
+            is_text = entry is not None and bool(entry.text) and not entry.is_audio
+            if owner == response_id and (is_text or self._playback.sent_ms(item_id)):
+                return True
+        return False
 
-    def reported(self, item_id: str, heard_ms: int) -> tuple[Heard, list[Turn]] | None:
-        """Take the client's report of what was heard; None when the item is no answer of ours."""
-        if item_id not in self._responses:
-            return None
-        heard = self._playback.cut(item_id, min(heard_ms, self._playback.spoken_ms(item_id)))
-        self._cuts.pop(item_id, None)
+    def discard(self, response_id: str | None) -> None:
+        """Let nothing more of a response that is being cancelled reach the listener."""
+        if response_id is not None:
+            self._discarded.add(response_id)
+
+    def interrupt(self, now: float) -> None:
+        """Take note that the listener cut in: what is not heard by now will not be heard."""
+        if cuts := self._playback.interrupt(now):
+            self._cuts += cuts
+            self.cut_at = now + CUT_WAIT_S
+            self.heard_at = self.heard_at and min(self.heard_at, now + HEARD_SLACK_S)
+
+    def reported(self, item_id: str, heard_ms: int, now: float) -> tuple[Heard | None, list[Turn]]:
+        """Take the client's report of what was heard of an answer.
+
+        Returns:
+            What the model must forget behind, None when it need not forget anything: an answer in text, one that was
+            heard to its end, or one already cut there or earlier. And the turn to store, if it is not stored yet.
+        """
+        entry, before = self._transcript.get(item_id), self._playback.heard(item_id, now)
+        if entry is None or (entry.text and not entry.is_audio):
+            return None, []
+        if not self._playback.is_cut(item_id):
+            if not before.is_whole:
+                self.interrupt(now)
+        elif item_id not in self._cuts and heard_ms >= before.heard_ms:
+            return None, []
+        if item_id in self._cuts:
+            self._cuts.remove(item_id)
         if not self._cuts:
             self.cut_at = None
-        return heard, self._close(heard)
+        heard = self._playback.cut(item_id, heard_ms)
+        return None if heard.is_whole and item_id in self._done else heard, self._close(heard)
 
     def unreported(self) -> list[tuple[Heard, list[Turn]]]:
         """Decide the cuts no report came for; returns each with the turn to store."""
-        cuts, self._cuts, self.cut_at = self._cuts, {}, None
-        return [(heard, self._close(heard)) for heard in cuts.values()]
+        cuts, self._cuts, self.cut_at = self._cuts, [], None
+        decided = [self._playback.heard(item_id, 0.0) for item_id in cuts]
+        return [(heard, self._close(heard)) for heard in decided]
 
     def response_done(self, response_id: str, status: str, now: float) -> list[Turn]:
         """Take the end of a response; answers in text are stored now, spoken ones when they were heard."""
@@ -92,9 +118,22 @@ class Answers:
             entry = self._transcript.get(item_id)
             if entry is not None and not entry.is_audio:
                 turns += self._close(self._playback.heard(item_id, now))
+            else:
+                self._cut_rest(item_id, now, is_cancelled=status == "cancelled")
         self._discarded.discard(response_id)
         self.heard_at = self._playback.ends_at(now) + HEARD_SLACK_S
         return turns
+
+    def _cut_rest(self, item_id: str, now: float, *, is_cancelled: bool) -> None:
+        """Cut an answer where the audio that was sent ends, when the rest, or all of it, was withheld or never came."""
+        entry = self._transcript.get(item_id)
+        sent_ms = self._playback.sent_ms(item_id)
+        is_sent = sent_ms == self._playback.heard(item_id, now).spoken_ms and (sent_ms > 0 or not is_cancelled)
+        is_settled = item_id in self._cuts or entry is None or entry.is_stored
+        if not is_sent and not (is_settled and self._playback.is_cut(item_id)):
+            self._playback.cut(item_id, sent_ms)
+            self._cuts.append(item_id)
+            self.cut_at = now + CUT_WAIT_S
 
     def heard(self, now: float) -> list[Turn]:
         """Return the turns of answers that have been heard to their end by now."""
@@ -114,8 +153,8 @@ class Answers:
         for item_id in self._transcript.open_answers():
             if item_id not in self._done and item_id not in self._cuts:
                 self._done[item_id] = "incomplete"
-                spoken = self._playback.spoken_ms(item_id)
-                turns += self._close(Heard(item_id, spoken, spoken))
+                sent_ms = self._playback.sent_ms(item_id)
+                turns += self._close(Heard(item_id, sent_ms, sent_ms))
         self._discarded.clear()
         return turns
 

@@ -97,6 +97,18 @@ class RunTool:
 
 
 @dataclass(frozen=True, slots=True)
+class HangUp:
+    """Have the telephone company end the call; a call that is over already is fine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Have the telephone company go on with the call by other instructions, as TwiML; our stream ends by it."""
+
+    twiml: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class CheckToken:
     """Verify a fresh token of the same user and report `token_accepted` or `token_refused`."""
 
@@ -131,6 +143,8 @@ Command = (
     | SaveProgress
     | RunTool
     | CheckToken
+    | HangUp
+    | Redirect
     | Note
     | Close
 )

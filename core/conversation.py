@@ -17,36 +17,28 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from core import errors
-from core.commands import (
-    Close,
-    CloseUpstream,
-    Command,
-    Note,
-    OpenUpstream,
-    SaveProgress,
-    optional,
-    saved,
-    send,
-)
+from core.client_requests import ClientRequests
+from core.commands import Close, CloseUpstream, Command, Note, OpenUpstream, SaveProgress, optional, saved, send
+from core.configuration import Configuration
 from core.deadlines import Deadlines
 from core.errors import Ending
-from core.exchange import AFTER_SPEECH_S, OWN, Exchange, Seen
-from core.instructions import greeting_instructions
+from core.exchange import AFTER_SPEECH_S, OWN, Exchange, Seen, object_of, text_of
+from core.instructions import say_exactly
 from core.limits import Limits
-from core.plan import Plan, merged, reduced_config, session_config
+from core.plan import Plan
 from core.pricing import Usage
 from core.realtime import (
     FATAL_CODES,
-    HARMLESS_CODES,
     AudioDelta,
     BadEvent,
     Event,
     error_code,
+    is_harmless,
     notice_event,
     shown_error,
 )
 from core.records import Turn
-from core.recovery import STABLE_S, Loss, Retries
+from core.recovery import STABLE_S, Loss, Retries, rotation_at
 
 State = Literal["new", "opening", "configuring", "live", "ended"]
 
@@ -58,12 +50,6 @@ CONFIGURE_S = 5.0
 
 STALL_S = 20.0
 """A running response from which nothing comes for this long is taken for lost; reasoning models think for seconds."""
-
-ROTATE_BEFORE_S = 300.0
-"""How long before the session's limit a new one is opened at the next pause (reference, section 13, P12)."""
-
-SESSION_LIMIT_S = 3600.0
-"""Session limit when the API names none. Source: OpenAI Realtime reference, section 9.4."""
 
 REPLAYED_TURNS = 20
 """Turns given to a fresh session. Source: OpenAI Realtime reference, section 13."""
@@ -95,13 +81,14 @@ class Conversation:
         self.deadlines = Deadlines()
         self._limits = Limits(plan, self.exchange.usage.cost_usd)
         self._retries = Retries()
-        self._overrides: Event = {}
-        self._reduced = False
+        self._configuration = Configuration(plan)
         self._was_live = False
         self._live_since = 0.0
         self._last_upstream = 0.0
         self._rotate_at = 0.0
-        self._for_client: dict[str, tuple[Event, str | None]] = {}
+        self._requests = ClientRequests()
+        self._is_announced = False
+        self._told_lost = False
 
     @property
     def is_live(self) -> bool:
@@ -125,8 +112,7 @@ class Conversation:
         if generation != self.generation or self.state != "opening":
             return []
         self._enter("configuring", now)
-        config = reduced_config(self.plan) if self._reduced else session_config(self.plan, self._overrides)
-        return [send({"type": "session.update", "event_id": f"{OWN}cfg_{generation}", "session": config})]
+        return [self._configure(f"{OWN}cfg_{generation}")]
 
     def upstream_event(self, generation: int, event: Event, now: float) -> Seen:
         """Take one event of the Realtime API."""
@@ -134,12 +120,11 @@ class Conversation:
             return Seen(False, [])
         self._last_upstream = now
         name = "on_" + event["type"].replace(".", "_")
-        handler = getattr(self, "_" + name, None)
-        if handler is not None:
+        if handler := getattr(self, "_" + name, None):
             seen: Seen = handler(event, now)
         else:
             handler = getattr(self.exchange, name, None)
-            seen = handler(event, now) if handler is not None else Seen(True, [])
+            seen = handler(event, now) if handler else Seen(True, [])
             seen = Seen(seen.forward and self.is_live, seen.commands)
         commands = [*seen.commands, *self._after_exchange(event, now)]
         self._arm(now)
@@ -147,6 +132,8 @@ class Conversation:
 
     def audio_received(self, delta: AudioDelta, now: float) -> bool:
         """Count one audio frame; False when it must not reach the listener."""
+        if not self.is_live:
+            return False
         self._last_upstream = now
         return self.exchange.audio_received(delta, now)
 
@@ -157,8 +144,8 @@ class Conversation:
         if self.is_live and now - self._live_since >= STABLE_S:
             self._retries.stable()
         fields = {"cause": loss.cause, "code": loss.code or None, "status": loss.status, "generation": generation}
-        commands: list[Command] = [CloseUpstream(), Note("upstream lost", fields, "warning")]
-        commands += self.exchange.upstream_lost(now)
+        commands = [CloseUpstream(), Note("upstream lost", fields, "warning"), *self.exchange.upstream_lost(now)]
+        self._requests.forget_all()
         retry = self._retries.next(loss)
         if retry is None:
             return [*commands, *self.end(errors.UpstreamUnavailable.ending, now)]
@@ -166,6 +153,7 @@ class Conversation:
         if not loss.is_planned:
             text = "The voice service was lost; trying again." if self._was_live else "The voice service is slow."
             commands.append(self.exchange.told(notice_event("reconnecting", text, retry_in_ms=round(delay_s * 1000))))
+            self._told_lost = True
         self.reconnects += 1
         return [*commands, *self._open(now, delay_s, refresh_key=refresh_key)]
 
@@ -198,14 +186,14 @@ class Conversation:
         if kind == "response.create":
             commands = self._client_wants_response(event, now)
         elif kind == "conversation.item.truncate":
-            commands = self.exchange.client_heard(event["item_id"], event["audio_end_ms"], event.get("event_id"))
+            commands = self.exchange.client_heard(event["item_id"], event["audio_end_ms"], event.get("event_id"), now)
         elif kind == "session.update":
             event_id = self.exchange.own_id("cu")
-            self._remember(event_id, event)
+            self._requests.sent(event_id, event)
             commands = [send({**event, "event_id": event_id})]
         else:
             if kind == "response.cancel":
-                self.exchange.sequencer.cancel()
+                self.exchange.client_cancelled(event.get("response_id"))
             commands = [send(event)]
         self._arm(now)
         return commands
@@ -216,14 +204,8 @@ class Conversation:
             code = "conversation_already_has_active_response"
             raise BadEvent(code, "A response is running. Cancel it or wait for its end.")
         commands = self.exchange.request("client", now, event.get("response"))
-        self._remember(sequencer.next_event_id, event)
+        self._requests.sent(sequencer.next_event_id, event)
         return commands
-
-    def _remember(self, event_id: str, event: Event) -> None:
-        """Keep which client event stands behind one of ours, for the errors about it; at most 32."""
-        self._for_client[event_id] = (event, event.get("event_id"))
-        if len(self._for_client) > 32:  # more can only be unanswered when the link is dead
-            del self._for_client[next(iter(self._for_client))]
 
     def tool_finished(self, call_id: str, output: str, now: float) -> list[Command]:
         """Give a tool's output to the model; dropped when the link that asked for it is gone."""
@@ -237,8 +219,7 @@ class Conversation:
         """Act on every deadline that is over."""
         commands: list[Command] = []
         for name in self.deadlines.over(now):
-            if self.state != "ended":
-                commands += getattr(self, f"_over_{name}")(now)
+            commands += getattr(self, f"_over_{name}")(now)
         self._arm(now)
         return commands
 
@@ -275,10 +256,7 @@ class Conversation:
             ("overdue", self.exchange.transcript.next_overdue()),
             ("goodbye", self.exchange.goodbye_at),
         ):
-            if at is None:
-                self.deadlines.clear(name)
-            else:
-                self.deadlines.set(name, at)
+            self.deadlines.set(name, at)
         if not (self.is_live and self.exchange.sequencer.is_busy):
             self.deadlines.clear("stall")
         elif "stall" not in self.deadlines:
@@ -313,8 +291,7 @@ class Conversation:
         return saved(self.exchange.transcript.overdue(now))
 
     def _over_idle(self, now: float) -> list[Command]:
-        if not self.exchange.is_quiet(now):
-            self._limits.active(now)
+        self._limits.active(self.exchange.playback.ended_at if self.exchange.is_quiet(now) else now)
         until = self._limits.idle_until(now)
         if until is None:
             return self.end(errors.IdleTimeout.ending, now)
@@ -322,12 +299,8 @@ class Conversation:
         return []
 
     def _over_time_limit_soon(self, now: float) -> list[Command]:
-        left_s = round(self._limits.ends_at - now)
-        return [
-            self.exchange.told(
-                notice_event("time_limit_soon", "The longest session time is nearly over.", left_s=left_s)
-            )
-        ]
+        message, left_s = "The longest session time is nearly over.", round(self._limits.ends_at - now)
+        return [self.exchange.told(notice_event("time_limit_soon", message, left_s=left_s))]
 
     def _over_time_limit(self, now: float) -> list[Command]:
         return self.end(errors.TimeLimit.ending, now)
@@ -341,76 +314,84 @@ class Conversation:
     # ------------------------------------------------------------------ events of the session
 
     def _on_session_created(self, event: Event, now: float) -> Seen:
-        session = event.get("session")
-        expires = session.get("expires_at") if isinstance(session, dict) else None
-        limit_at = expires - self.plan.wall_offset_s if isinstance(expires, int | float) else now + SESSION_LIMIT_S
-        self._rotate_at = max(limit_at - ROTATE_BEFORE_S, now + STABLE_S)
-        return Seen(not self._was_live, [])
+        expires_at = object_of(event, "session").get("expires_at")
+        limit_at = expires_at - self.plan.wall_offset_s if isinstance(expires_at, int | float) else None
+        self._rotate_at = rotation_at(limit_at, now)
+        is_first, self._is_announced = not self._is_announced, True
+        return Seen(is_first, [])
 
     def _on_session_updated(self, event: Event, now: float) -> Seen:
         if self.is_live:
-            changes = [key for key in self._for_client if key.startswith(f"{OWN}cu_")]
-            if changes:
-                change, _ = self._for_client.pop(changes[0])
-                self._overrides = merged(self._overrides, change["session"])
-                self._follow_turn_detection()
+            self._configuration.changed(self._requests.configured() or {})
+            self._follow_turn_detection(event)
             return Seen(True, [])
-        again = self._was_live
-        self._rotate_at = self._rotate_at or now + SESSION_LIMIT_S - ROTATE_BEFORE_S
+        again, self._rotate_at = self._was_live, self._rotate_at or rotation_at(None, now)
         self._enter("live", now)
-        self._follow_turn_detection()
+        self._follow_turn_detection(event)
         return Seen(not again, self._seed(now, again=again))
 
-    def _follow_turn_detection(self) -> None:
-        detection = session_config(self.plan, self._overrides)["audio"]["input"]["turn_detection"]
+    def _follow_turn_detection(self, event: Event) -> None:
+        detection = self._configuration.turn_detection(object_of(event, "session"))
         self.exchange.interrupts = bool(detection) and detection.get("interrupt_response", True) is not False
+        self.exchange.replies = bool(detection) and detection.get("create_response", True) is not False
 
     def _seed(self, now: float, *, again: bool) -> list[Command]:
         """Tell a fresh session what was said, then go on where the talk stood."""
         commands = self.exchange.replay(REPLAYED_TURNS)
-        if again:
+        if self._told_lost:
+            self._told_lost = False
             commands.append(self.exchange.told(notice_event("reconnected", "The voice service is back.")))
-            if self.exchange.owes_answer:
-                commands += self.exchange.request("resume", now)
-        elif self.plan.greets and self.plan.agent.greeting:
-            fields = {"instructions": greeting_instructions(self.plan.agent.greeting)}
+        if again and self.exchange.owes_answer:
+            commands += self.exchange.answer_after_loss(now)
+        elif not again and self.plan.greets and self.plan.agent.greeting:
+            fields = {"instructions": say_exactly(self.plan.agent.greeting)}
             commands += self.exchange.request("greeting", now, fields)
         return commands
 
     def _on_error(self, event: Event, now: float) -> Seen:
-        code, error = error_code(event), event.get("error")
-        error = error if isinstance(error, dict) else {}
-        event_id = error.get("event_id")
+        code, error = error_code(event), object_of(event, "error")
+        event_id = text_of(error, "event_id") or None
         if code in FATAL_CODES or code == "session_expired":
             return Seen(False, self.upstream_lost(self.generation, Loss("error", code=code), now))
         if self.state == "configuring":
             return Seen(False, self._config_refused(code, error, now))
         if code == "response_cancel_not_active":
             return Seen(False, optional(self.exchange.sequencer.not_active()))
-        if isinstance(event_id, str) and event_id.startswith(OWN):
-            return Seen(False, self._own_event_refused(event_id, code, error))
-        return Seen(False, [] if code in HARMLESS_CODES else [self.exchange.told(shown_error(error, code, event_id))])
+        if code == "conversation_already_has_active_response" and self._waits(event_id):
+            return Seen(False, [])
+        return Seen(False, self._event_refused(event_id, code, error))
+
+    def _waits(self, event_id: str | None) -> bool:
+        """Let a create that collided with another response wait; the client hears nothing, it will be served."""
+        sequencer = self.exchange.sequencer
+        if not sequencer.collided(event_id):
+            return False
+        self._requests.deferred(event_id or "", sequencer.next_event_id)
+        return True
 
     def _config_refused(self, code: str, error: Mapping[str, Any], now: float) -> list[Command]:
         """Try once more with less; an agent whose reduced session is refused too cannot be had."""
         note = Note("session configuration refused", {"code": code, "param": error.get("param")}, "warning")
-        if self._reduced:
+        if not self._configuration.reduce():
             return [note, *self.end(errors.UpstreamUnavailable.ending, now)]
-        self._reduced = True
-        event_id = f"{OWN}cfg_{self.generation}r"
-        return [note, send({"type": "session.update", "event_id": event_id, "session": reduced_config(self.plan)})]
+        return [note, self._configure(f"{OWN}cfg_{self.generation}r")]
 
-    def _own_event_refused(self, event_id: str, code: str, error: Mapping[str, Any]) -> list[Command]:
-        """An event this server made was refused; the client hears of it only when it had asked for it."""
-        self.exchange.sequencer.refused(event_id, code)
-        asked = self._for_client.pop(event_id, None)
-        if asked is not None:
-            return [self.exchange.told(shown_error(error, code, asked[1]))]
-        return [Note("upstream refused an event", {"code": code, "event": event_id.rsplit("_", 1)[0]}, "debug")]
+    def _configure(self, event_id: str) -> Command:
+        return send({"type": "session.update", "event_id": event_id, "session": self._configuration.session})
+
+    def _event_refused(self, event_id: str | None, code: str, error: Mapping[str, Any]) -> list[Command]:
+        """An event was refused; the client hears of it unless this server had made it by itself."""
+        is_asked, asked_id = self._requests.refused(event_id, error.get("param"))
+        if is_asked:
+            told = [self.exchange.told(shown_error(error, code, asked_id))]
+            return [*told, *optional(self.exchange.sequencer.refused(event_id or ""))]
+        if event_id is not None and event_id.startswith(OWN):
+            note = Note("upstream refused an event", {"code": code, "event": event_id.rsplit("_", 1)[0]}, "warning")
+            return [note, *optional(self.exchange.sequencer.refused(event_id))]
+        return [] if is_harmless(error, code) else [self.exchange.told(shown_error(error, code, event_id))]
 
     def _open(self, now: float, delay_s: float, *, refresh_key: bool = False) -> list[Command]:
         self.generation += 1
-        self._for_client.clear()
         self._rotate_at = 0.0
         self._enter("opening", now)
         self.deadlines.set("open", now + delay_s + OPEN_S)

@@ -16,9 +16,12 @@ class Deadlines:
     def __init__(self) -> None:
         self._at: dict[str, float] = {}
 
-    def set(self, name: str, at: float) -> None:
-        """Set or move a deadline."""
-        self._at[name] = at
+    def set(self, name: str, at: float | None) -> None:
+        """Set or move a deadline; None forgets it."""
+        if at is None:
+            self.clear(name)
+        else:
+            self._at[name] = at
 
     def clear(self, name: str) -> None:
         """Forget a deadline, set or not."""

@@ -33,8 +33,8 @@ INTERNAL = ("mcp_", "response.mcp_", "response.function_call_arguments.")
 FORMATS = {"audio/pcm": "pcm16", "audio/pcmu": "g711_ulaw", "audio/pcma": "g711_alaw"}
 PARTS = {"output_audio": "audio", "output_text": "text"}
 
-SESSION_SECRETS = ("instructions", "tools", "tool_choice", "prompt", "tracing", "include", "parallel_tool_calls")
-"""What an agent's session holds that its clients must not see."""
+SECRETS = ("instructions", "tools", "tool_choice", "prompt", "tracing", "include", "parallel_tool_calls", "input")
+"""What an agent's session, or one response of it, holds that its clients must not see."""
 
 _AUDIO_DELTA = b"response.output_audio.delta"
 _AUDIO_DELTA_PREVIEW = b"response.audio.delta"
@@ -82,20 +82,19 @@ def from_client(event: Event, dialect: Dialect) -> Event:
 
 def _about_a_tool(event: Event) -> bool:
     item = event.get("item")
-    return isinstance(item, dict) and item.get("type") not in {None, "message"}
+    return isinstance(item, dict) and item.get("type") not in (None, "message")
 
 
 def _session(session: Any, dialect: Dialect) -> Any:
     if not isinstance(session, dict):
         return {}
-    shown = {key: value for key, value in session.items() if key not in SESSION_SECRETS}
+    shown = {key: value for key, value in session.items() if key not in SECRETS}
     return shown if dialect == "ga" else _preview_session(shown)
 
 
 def _preview_session(session: Event) -> Event:
     """Flatten a GA session; `type` and `audio` have no place in the older shape."""
-    audio = session.get("audio") or {}
-    given, spoken = audio.get("input") or {}, audio.get("output") or {}
+    given, spoken = _inner(session, "audio", "input"), _inner(session, "audio", "output")
     flat = {key: value for key, value in session.items() if key not in {"audio", "type"}}
     if "output_modalities" in flat:
         flat["modalities"] = _modalities(flat.pop("output_modalities"))
@@ -115,6 +114,14 @@ def _preview_session(session: Event) -> Event:
     return flat
 
 
+def _inner(holder: Event, *keys: str) -> Event:
+    """Return an object inside objects; empty where something else is."""
+    value: Any = holder
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
 def _modalities(modalities: Any) -> Any:
     return ["text", "audio"] if modalities == ["audio"] else modalities
 
@@ -124,7 +131,7 @@ def _format(value: Any) -> Any:
 
 
 def _response(response: Event, dialect: Dialect) -> Event:
-    shown = dict(response)
+    shown = {key: value for key, value in response.items() if key not in SECRETS}
     if isinstance(shown.get("output"), list):
         shown["output"] = [item for item in shown["output"] if isinstance(item, dict) and item.get("type") == "message"]
     if dialect == "ga":
@@ -133,7 +140,8 @@ def _response(response: Event, dialect: Dialect) -> Event:
         shown["output"] = [_preview_item(item) for item in shown["output"]]
     if "output_modalities" in shown:
         shown["modalities"] = _modalities(shown.pop("output_modalities"))
-    spoken = (shown.pop("audio", None) or {}).get("output") or {}
+    spoken = _inner(shown, "audio", "output")
+    shown.pop("audio", None)
     if "voice" in spoken:
         shown["voice"] = spoken["voice"]
     if "format" in spoken:
@@ -195,9 +203,16 @@ def _ga_modalities(value: Any) -> Any:
 
 def _response_from_preview(response: Event) -> Event:
     nested: Event = {}
+    spoken: Event = {}
     for key, value in response.items():
         if key == "modalities":
             nested["output_modalities"] = _ga_modalities(value)
+        elif key == "output_audio_format":
+            spoken["format"] = _ga_format(value)
+        elif key == "voice":
+            spoken["voice"] = value
         elif key != "temperature":
             nested[key] = value
+    if spoken:
+        nested["audio"] = {"output": spoken}
     return nested

@@ -27,6 +27,6 @@ def instructions_for(agent: Agent) -> str:
     return "\n\n".join(parts)
 
 
-def greeting_instructions(greeting: str) -> str:
-    """Return instructions for one response that speaks the greeting and nothing else."""
-    return f'Say exactly this sentence, and nothing else: "{greeting.strip()}"'
+def say_exactly(sentence: str) -> str:
+    """Return instructions for one response that speaks a sentence and nothing else."""
+    return f'Say exactly this sentence, and nothing else: "{sentence.strip()}"'

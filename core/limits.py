@@ -39,9 +39,9 @@ class Limits:
         deadlines.set("time_limit_soon", self.ends_at - warning_s)
         deadlines.set("idle", now + self._plan.idle_s)
 
-    def active(self, now: float) -> None:
-        """Take note of speech or of a client event."""
-        self._active_at = now
+    def active(self, at: float) -> None:
+        """Take note of speech or of a client event; an earlier time than the latest one changes nothing."""
+        self._active_at = max(self._active_at, at)
 
     def idle_until(self, now: float) -> float | None:
         """Return when the silence would last too long, or None when it already does."""

@@ -37,6 +37,7 @@ class Plan:
         budget_usd: The user's budget per day; None for no limit.
         spent_usd: What the user has spent today before this session.
         greets: Whether the agent speaks first.
+        interruptible: Whether the person's speech may cut the agent's.
         wall_offset_s: Unix time minus the monotonic clock, to read the API's `expires_at`.
     """
 
@@ -52,6 +53,7 @@ class Plan:
     budget_usd: float | None = None
     spent_usd: float = 0.0
     greets: bool = False
+    interruptible: bool = True
     wall_offset_s: float = 0.0
 
 
@@ -87,12 +89,12 @@ def reduced_config(plan: Plan) -> Event:
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Event:
     """Return base with changes laid over it, objects field by field, as `session.update` does it.
 
-    Settings that are chosen by their `type`, such as turn detection, are replaced as a whole.
+    Settings that are chosen by their `type`, such as turn detection, are replaced as a whole when the type changes.
     """
     result = dict(base)
     for key, value in changes.items():
         old = result.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping) and "type" not in value:
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and value.get("type") in (None, old.get("type")):
             result[key] = merged(old, value)
         else:
             result[key] = value
@@ -113,17 +115,18 @@ def _audio_input(plan: Plan) -> Event:
         "format": _format(plan),
         "transcription": transcription,
         "noise_reduction": {"type": noise} if noise else None,
-        "turn_detection": _turn_detection(agent),
+        "turn_detection": _turn_detection(plan),
     }
 
 
-def _turn_detection(agent: Agent) -> Event | None:
-    chosen = agent.turn_detection
-    if chosen is None:
-        return dict(TURN_DETECTION)
-    if chosen["type"] == "none":
-        return None
-    return {**TURN_DETECTION, **chosen} if chosen["type"] == "server_vad" else dict(chosen)
+def _turn_detection(plan: Plan) -> Event | None:
+    chosen = plan.agent.turn_detection
+    detection: Event = dict(TURN_DETECTION)
+    if chosen is not None:
+        if chosen["type"] == "none":
+            return None
+        detection = {**TURN_DETECTION, **chosen} if chosen["type"] == "server_vad" else dict(chosen)
+    return detection if plan.interruptible else {**detection, "interrupt_response": False}
 
 
 def _audio_output(plan: Plan) -> Event:

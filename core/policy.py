@@ -32,15 +32,13 @@ _SESSION_PATHS = {
 }
 """Session fields a client may change, and the name under which the agent's owner opens or closes each."""
 
+_PCM: Event = {"type": "audio/pcm", "rate": 24000}
+
 _NO_CHANGE: Mapping[tuple[str, ...], tuple[Any, ...]] = {
     ("type",): ("realtime",),
     ("output_modalities",): (["audio"],),
-    ("audio", "input", "format"): ({"type": "audio/pcm", "rate": 24000},),
-    ("audio", "output", "format"): ({"type": "audio/pcm", "rate": 24000},),
-    ("audio", "input", "format", "type"): ("audio/pcm",),
-    ("audio", "input", "format", "rate"): (24000,),
-    ("audio", "output", "format", "type"): ("audio/pcm",),
-    ("audio", "output", "format", "rate"): (24000,),
+    ("audio", "input", "format"): (_PCM, {"type": "audio/pcm"}),
+    ("audio", "output", "format"): (_PCM, {"type": "audio/pcm"}),
 }
 """Fields that say what is so anyway: clients of both dialects send them always, so they pass and are left out."""
 
@@ -112,6 +110,8 @@ def _response_create(event: Event, _may: frozenset[str]) -> Event:
         return {"type": event["type"]}
     if not isinstance(response, dict):
         raise BadEvent("invalid_value", "response must be an object.", "response")
+    if response.get("audio") == {"output": {"format": _PCM}}:
+        response = {name: value for name, value in response.items() if name != "audio"}
     for name in response:
         if name not in {"output_modalities", "metadata"}:
             raise BadEvent(
@@ -224,7 +224,7 @@ def _put(target: Event, path: tuple[str, ...], value: Any) -> None:
 def _turn_detection(value: Any, name: str) -> Any:
     if value is None:
         return None
-    if not isinstance(value, dict) or value.get("type") not in {"server_vad", "semantic_vad"}:
+    if not isinstance(value, dict) or value.get("type") not in ("server_vad", "semantic_vad"):
         raise BadEvent("invalid_value", f"{name} must be null or of the type server_vad or semantic_vad.", name)
     for key, setting in value.items():
         kinds = _VAD_FIELDS.get(key)

@@ -6,6 +6,7 @@ Source of all names and shapes: OpenAI Realtime reference, sections 4 to 9.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -61,6 +62,9 @@ HARMLESS_CODES = frozenset(
 )
 """Errors that say an intention was already true. Source: OpenAI Realtime reference, section 9.2."""
 
+_ALREADY_SHORTER = "already shorter than"
+"""Part of the message of `invalid_value` when there was less to truncate; it has no code of its own."""
+
 
 NOTICES: Mapping[str, str] = {
     "reconnecting": "The link to the voice service was lost; `retry_in_ms` says when the next try begins.",
@@ -113,16 +117,10 @@ def is_canonical_append(frame: bytes) -> bool:
     if not (frame.startswith(APPEND_HEAD) and frame.endswith(APPEND_TAIL)):
         return False
     body = frame[len(APPEND_HEAD) : -len(APPEND_TAIL)]
-    if len(body) % 4:
+    if not body or len(body) % 4:
         return False
     rest = body.translate(None, _BASE64)
     return not rest or (rest in {b"=", b"=="} and body.endswith(rest))
-
-
-def append_audio_bytes(frame: bytes) -> int:
-    """Return the bytes of audio in a canonical append."""
-    padding = 2 if frame.endswith(b'=="}') else 1 if frame.endswith(b'="}') else 0
-    return (len(frame) - len(APPEND_HEAD) - len(APPEND_TAIL)) * 3 // 4 - padding
 
 
 def audio_delta(frame: bytes) -> AudioDelta | None:
@@ -160,10 +158,12 @@ def read_client(frame: bytes) -> Event:
     """Return a client event, strictly read.
 
     Raises:
-        BadEvent: If it is not JSON, holds a key twice, NaN or Infinity, is nested too deeply, or has no `type`.
+        BadEvent: If it is not JSON in UTF-8, holds a key twice, a number JSON has no form for, is nested too deeply, or
+            has no `type`.
     """
     try:
-        event = json.loads(frame, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        text = frame.decode("utf-8")
+        event = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant, parse_float=_finite)
     except BadEvent:
         raise
     except (ValueError, RecursionError):
@@ -186,6 +186,14 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> Event:
 
 def _no_constant(name: str) -> Any:
     raise BadEvent("invalid_json", f"{name} is not valid JSON.")
+
+
+def _finite(digits: str) -> float:
+    """Return a number; one such as 1e999 would become Infinity, which has no form in JSON."""
+    number = float(digits)
+    if math.isinf(number):
+        raise BadEvent("invalid_json", "The message holds a number that is too large.")
+    return number
 
 
 def _too_deep(value: Any) -> bool:
@@ -233,6 +241,11 @@ def error_code(event: Mapping[str, Any]) -> str:
     if not isinstance(error, dict):
         return "unknown"
     return str(error.get("code") or error.get("type") or "unknown")
+
+
+def is_harmless(error: Mapping[str, Any], code: str) -> bool:
+    """True when an upstream error says that what was asked for is so already."""
+    return code in HARMLESS_CODES or _ALREADY_SHORTER in str(error.get("message"))
 
 
 def shown_error(error: Mapping[str, Any], code: str, event_id: str | None) -> Event:

@@ -13,6 +13,12 @@ long as a person waits for an answer before hanging up."""
 STABLE_S = 30.0
 """A link that lived this long has earned a fresh set of tries."""
 
+ROTATE_BEFORE_S = 300.0
+"""How long before the session's limit a new one is opened at the next pause (reference, section 13, P12)."""
+
+SESSION_LIMIT_S = 3600.0
+"""Session limit when the API names none. Source: OpenAI Realtime reference, section 9.4."""
+
 FATAL_STATUS = frozenset({400, 403, 404, 405, 410, 426})
 """HTTP answers to the handshake that no retry mends; 401 is handled by asking for the key anew."""
 
@@ -49,6 +55,19 @@ class Loss:
     def is_planned(self) -> bool:
         """True when the session had reached its end and a new one may follow at once."""
         return self.cause == "rotated" or self.code == "session_expired"
+
+
+def rotation_at(limit_at: float | None, now: float) -> float:
+    """Return when a fresh session should take over from one that begins now.
+
+    Args:
+        limit_at: When the API will end the session, in seconds of the clock of `now`; None when it does not say. A time
+            in the past, or further off than two usual limits, means that one of the two clocks is wrong.
+        now: Monotonic time in seconds.
+    """
+    if limit_at is None or not now < limit_at <= now + 2 * SESSION_LIMIT_S:
+        limit_at = now + SESSION_LIMIT_S
+    return max(limit_at - ROTATE_BEFORE_S, now + STABLE_S)
 
 
 class Retries:

@@ -13,8 +13,13 @@ from core.realtime import Event
 
 State = Literal["free", "requested", "active", "cancelling"]
 
-Why = Literal["client", "tools", "greeting", "goodbye", "retry", "resume"]
+Why = Literal["client", "tools", "greeting", "goodbye", "retry", "resume", "say"]
 """Who wants a response."""
+
+_Wanted = tuple[Why, Mapping[str, Any]]
+
+_RANK: Mapping[Why, int] = {"retry": 0, "resume": 0, "tools": 1, "greeting": 1, "say": 2, "client": 2, "goodbye": 3}
+"""Which of two waiting wishes is kept: one response answers both, but a client's and a goodbye have fields."""
 
 
 class ResponseSequencer:
@@ -28,8 +33,8 @@ class ResponseSequencer:
     def __init__(self) -> None:
         self.state: State = "free"
         self.active_id: str | None = None
-        self._waiting: tuple[Why, Mapping[str, Any]] | None = None
-        self._asked: tuple[Why, Mapping[str, Any]] | None = None
+        self._waiting: _Wanted | None = None
+        self._asked: _Wanted | None = None
         self._counter = 0
 
     @property
@@ -43,19 +48,29 @@ class ResponseSequencer:
         return self._asked[0] if self._asked else None
 
     @property
+    def asked_fields(self) -> Mapping[str, Any]:
+        """Fields of the response that runs or is awaited; empty when the server began it."""
+        return self._asked[1] if self._asked else {}
+
+    @property
     def next_event_id(self) -> str:
-        """Id of the `response.create` that was sent last, or that waits."""
+        """Id of the `response.create` that was sent last, or of the one that waits."""
         return f"gw_rc_{self._counter + 1 if self._waiting else self._counter}"
 
     def request(self, why: Why, fields: Mapping[str, Any] | None = None) -> Event | None:
         """Ask for a response; when one is running it is asked for as soon as that ends."""
         wanted = (why, fields or {})
-        if self.state != "free":
-            self._waiting = wanted
-            return None
-        return self._create(wanted)
+        if self.state == "free":
+            return self._create(wanted)
+        self._wait(wanted)
+        return None
 
-    def _create(self, wanted: tuple[Why, Mapping[str, Any]]) -> Event:
+    def _wait(self, wanted: _Wanted) -> None:
+        """Keep one wish; one that asks for something particular is not lost to one that any response fulfils."""
+        if self._waiting is None or _RANK[wanted[0]] >= _RANK[self._waiting[0]]:
+            self._waiting = wanted
+
+    def _create(self, wanted: _Wanted) -> Event:
         self.state, self._asked, self._waiting = "requested", wanted, None
         self._counter += 1
         event: Event = {"type": "response.create", "event_id": f"gw_rc_{self._counter}"}
@@ -80,27 +95,39 @@ class ResponseSequencer:
         """Take `response.done`; returns the waiting create, if there is one."""
         if self.active_id is not None and response_id != self.active_id:
             return None
-        self.state, self.active_id, self._asked = "free", None, None
-        return self._create(self._waiting) if self._waiting else None
+        return self._freed()
 
-    def refused(self, event_id: str | None, code: str) -> bool:
-        """Take an error about one of our creates; returns whether it was about the latest one.
-
-        A create refused because another response runs waits for that one's end.
-        """
+    def refused(self, event_id: str) -> Event | None:
+        """Take an error about one of our creates; returns the waiting create, if there is one."""
         if self._asked is None or event_id != f"gw_rc_{self._counter}":
+            return None
+        self._asked = None
+        return self._freed() if self.active_id is None else None
+
+    def collided(self, event_id: str | None) -> bool:
+        """Take the refusal of a create because another response runs: it waits for that one's end.
+
+        When it was none of ours, the server's own attempt to answer failed and a create of ours stands in for it.
+
+        Returns:
+            False when nothing runs that could have been in the way, so that nothing waits.
+        """
+        if self.state == "free":
             return False
-        asked, self._asked = self._asked, None
-        if code == "conversation_already_has_active_response":
-            self._waiting = self._waiting or asked
+        is_ours = self._asked is not None and (event_id == f"gw_rc_{self._counter}" or self.state == "requested")
+        if self._asked is not None and is_ours:
+            self._wait(self._asked)
+            self._asked = None
+        else:
+            self._wait(("retry", {}))
+        if self.state == "requested":
             self.state = "active"
-        elif self.active_id is None:
-            self.state = "free"
         return True
 
     def not_active(self) -> Event | None:
         """Take `response_cancel_not_active`: nothing runs; returns the waiting create, if there is one."""
-        if self.state != "cancelling":
-            return None
+        return self._freed() if self.state == "cancelling" else None
+
+    def _freed(self) -> Event | None:
         self.state, self.active_id, self._asked = "free", None, None
         return self._create(self._waiting) if self._waiting else None

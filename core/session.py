@@ -13,15 +13,28 @@ from typing import Any
 from core import errors
 from core.commands import CheckToken, Command, Note, SendClientAudio, tell
 from core.conversation import Conversation
-from core.dialect import Dialect, for_client, from_client
+from core.dialect import Dialect, for_client, from_client, rename_audio_delta
 from core.errors import Ending
 from core.policy import check
-from core.realtime import AudioDelta, BadEvent, Event, encode, error_event, notice_event, read_client, read_upstream
+from core.realtime import (
+    AudioDelta,
+    BadEvent,
+    Event,
+    encode,
+    error_event,
+    is_canonical_append,
+    notice_event,
+    read_client,
+    read_upstream,
+)
 from core.recovery import Loss
 
 MAX_HELD_BYTES = 1_048_576
 """What a client may send before the upstream is ready: 16 s of PCM16 at 24 kHz as base64, far above the 8 s handshake
 limit."""
+
+HELD_OVERHEAD_BYTES = 256
+"""What a held event counts besides its text, as in `handlers/early.py`: a flood of tiny ones is bounded too."""
 
 MAX_REFUSALS = 10
 REFUSAL_WINDOW_S = 60.0
@@ -62,6 +75,8 @@ class BrowserSession:
         self._token_notice_at = None if token_expires_at is None else token_expires_at - TOKEN_NOTICE_S
         self._held: deque[tuple[Event, int]] = deque()
         self._held_bytes = 0
+        self._told_too_early = False
+        self._is_checking_token = False
         self._refusals: deque[float] = deque(maxlen=MAX_REFUSALS)
 
     @property
@@ -83,6 +98,10 @@ class BrowserSession:
         """Begin the session; call this once."""
         return self.conversation.begin(now)
 
+    def forward_audio(self, frame: bytes, now: float) -> bytes | None:
+        """Return canonical audio as it is while the lane is open; None when the frame must be read."""
+        return frame if self.audio_is_open and is_canonical_append(frame) else None
+
     def client_received(self, frame: bytes, now: float) -> list[Command]:
         """Take one message of the client.
 
@@ -93,6 +112,8 @@ class BrowserSession:
         Returns:
             What to do about it; a refused message leads to an `error` event, too many of them to the end.
         """
+        if self.conversation.state == "ended":
+            return []
         try:
             event = read_client(frame)
             if event["type"] == "session.refresh":
@@ -108,6 +129,14 @@ class BrowserSession:
         """Take note of a binary message, which no dialect has."""
         return self._refuse(BadEvent("invalid_event", "Messages must be text, not binary."), None, now)
 
+    def notice(self, event: Event) -> list[Command]:
+        """Tell the client something of the server's, unless the session has ended."""
+        return [] if self.conversation.state == "ended" else [self._told(event)]
+
+    def end(self, ending: Ending, now: float) -> list[Command]:
+        """End the session from our side."""
+        return self.conversation.end(ending, now)
+
     def client_left(self, ending: Ending, now: float) -> list[Command]:
         """Take note that the client's socket is gone."""
         return self.conversation.end(ending, now)
@@ -119,7 +148,11 @@ class BrowserSession:
             return [self._error(error, event.get("event_id"))]
 
     def _hold(self, event: Event, size: int) -> list[Command]:
-        """Keep an event until the upstream is ready; when there is too much, the oldest audio goes."""
+        """Keep an event until the upstream is ready; when there is too much, the oldest audio goes.
+
+        An event that does not fit is refused; the client is told once, or a flood would be answered with a flood.
+        """
+        size += HELD_OVERHEAD_BYTES
         self._held.append((event, size))
         self._held_bytes += size
         while self._held_bytes > MAX_HELD_BYTES:
@@ -127,7 +160,8 @@ class BrowserSession:
             dropped, dropped_size = self._held[at]
             del self._held[at]
             self._held_bytes -= dropped_size
-            if not _is_audio(dropped):
+            if not _is_audio(dropped) and not self._told_too_early:
+                self._told_too_early = True
                 message = "Too much was sent before the voice service was ready. Wait for session.updated."
                 return [self._error(BadEvent("too_early", message), dropped.get("event_id"))]
         return []
@@ -138,9 +172,12 @@ class BrowserSession:
             event, _ = self._held.popleft()
             commands += self._perform(event, now)
         self._held_bytes = sum(size for _, size in self._held)
+        self._told_too_early = False
         return commands
 
     def _refuse(self, error: BadEvent, event_id: str | None, now: float) -> list[Command]:
+        if self.conversation.state == "ended":
+            return []
         commands: list[Command] = [
             self._error(error, event_id),
             Note("client event refused", {"code": error.code}, "debug"),
@@ -166,16 +203,21 @@ class BrowserSession:
             or set(event) - {"type", "token", "event_id"}
         ):
             raise BadEvent("invalid_value", "session.refresh needs the new token.", "token")
+        if self._is_checking_token:
+            raise BadEvent("not_allowed", "The last token is still being checked.", "token")
+        self._is_checking_token = True
         return [CheckToken(token)]
 
     def token_accepted(self, expires_at: float | None, now: float) -> list[Command]:
         """Take the expiry of a refreshed token of the same user."""
+        self._is_checking_token = False
         self._token_expires_at = expires_at
         self._token_notice_at = None if expires_at is None else max(expires_at - TOKEN_NOTICE_S, now)
         return []
 
     def token_refused(self, now: float) -> list[Command]:
         """Tell the client that its refresh failed; the session lives on until the old token expires."""
+        self._is_checking_token = False
         error = BadEvent(
             "invalid_token", "The new token was not accepted. Sign in again and send it once more.", "token"
         )
@@ -190,6 +232,10 @@ class BrowserSession:
     def upstream_lost(self, generation: int, loss: Loss, now: float) -> list[Command]:
         """Take note that a link is gone."""
         return self.conversation.upstream_lost(generation, loss, now)
+
+    def upstream_audio(self, frame: bytes, delta: AudioDelta, now: float) -> tuple[bytes, ...]:
+        """Return a canonical audio frame in the client's dialect, or nothing when it must not be heard."""
+        return (rename_audio_delta(frame, self.dialect),) if self.conversation.audio_received(delta, now) else ()
 
     def upstream_received(self, generation: int, frame: bytes, now: float) -> list[Command]:
         """Take one message of the Realtime API that is not canonical audio."""
@@ -244,6 +290,8 @@ class BrowserSession:
     def time_passed(self, now: float) -> list[Command]:
         """Act on every deadline that is over."""
         commands: list[Command] = []
+        if self.conversation.state == "ended":
+            return commands
         if self._token_expires_at is not None and self._token_expires_at <= now:
             commands += self.conversation.end(errors.Unauthorized.ending, now, "The token has expired. Sign in again.")
         elif self._token_notice_at is not None and self._token_notice_at <= now:

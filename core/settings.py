@@ -6,6 +6,8 @@ nothing reads it after the start.
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -48,6 +50,9 @@ TABLE: tuple[Setting, ...] = (
             "Project URL. Set: Supabase signs users in and stores data.", choices=HTTP),
     Setting("SUPABASE_SERVICE_ROLE_KEY", "supabase_service_key", "secret", None,
             "Service key, legacy JWT or sb_secret_….", aliases=("SUPABASE_SECRET_KEY",)),
+    Setting("SUPABASE_PUBLISHABLE_KEY", "supabase_publishable_key", "text", None,
+            "Publishable (anon) key, which everybody may know. Set: the talk page offers sign-in with e-mail and "
+            "password.", aliases=("SUPABASE_ANON_KEY",)),
     Setting("SUPABASE_JWT_SECRET", "supabase_jwt_secret", "secret", None,
             "Only for projects that still sign with HS256 (at least 32 bytes); otherwise the published keys are used."),
     Setting("SUPABASE_JWT_ISSUER", "supabase_jwt_issuer", "text", None,
@@ -103,6 +108,8 @@ TABLE: tuple[Setting, ...] = (
     Setting("TWILIO_ACCOUNT_SID", "twilio_account_sid", "text", None, "Master account."),
     Setting("TWILIO_AUTH_TOKEN", "twilio_auth_token", "secret", None,
             "Master account's token; subaccount tokens are stored with the number or call."),
+    Setting("TWILIO_API_URL", "twilio_api_url", "url", "https://api.twilio.com",
+            "Address of Twilio's REST API; another one only for tests and the simulator.", choices=HTTP),
     Setting("MAIN_APP_URL", "main_app_url", "url", None, "The app that may be asked for a call's configuration.",
             choices=HTTP),
     Setting("INTERNAL_API_KEY", "internal_api_key", "secret", None,
@@ -134,6 +141,7 @@ class Settings:
 
     supabase_url: str | None
     supabase_service_key: str | None
+    supabase_publishable_key: str | None
     supabase_jwt_secret: str | None
     supabase_jwt_issuer: str | None
     supabase_jwks_url: str | None
@@ -164,6 +172,7 @@ class Settings:
     public_url: str | None
     twilio_account_sid: str | None
     twilio_auth_token: str | None
+    twilio_api_url: str
     main_app_url: str | None
     internal_api_key: str | None
     state_dir: str
@@ -193,6 +202,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         SettingsError: Naming every bad or missing setting at once.
     """
     problems: list[str] = []
+    bad: list[str] = []
     values: dict[str, Any] = {}
     for row in TABLE:
         text = next((environ[name].strip() for name in (row.name, *row.aliases) if environ.get(name, "").strip()), None)
@@ -200,10 +210,10 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             values[row.field] = _read(row, text if text is not None else row.default)
         except ValueError as error:
             problems.append(f"{row.name} {error}")
-            values[row.field] = None
-    if not problems:
-        values |= _derived(values)
-        problems = _contradictions(values)
+            bad.append(row.name)
+            values[row.field] = _read(row, row.default)
+    values |= _derived(values)
+    problems += [text for text in _contradictions(values) if not any(name in text for name in bad)]
     if problems:
         raise SettingsError(problems)
     return Settings(**values)
@@ -276,10 +286,16 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
         problems.append("SUPABASE_URL or DATABASE_URL must be set: one of them holds agents and conversations")
     if values["supabase_url"] and not values["supabase_service_key"]:
         problems.append("SUPABASE_SERVICE_ROLE_KEY is missing: SUPABASE_URL needs it")
+    if _key_role(values["supabase_service_key"]) == "anon":
+        problems.append("SUPABASE_SERVICE_ROLE_KEY is a publishable key: with it every table would look empty")
+    if _key_role(values["supabase_publishable_key"]) == "service_role":
+        problems.append("SUPABASE_PUBLISHABLE_KEY is a secret key: the talk page would show it to everybody")
     if not values["supabase_url"] and not values["openai_api_key"]:
         problems.append("OPENAI_API_KEY is missing: without SUPABASE_URL there is no Vault to read it from")
     if values["environment"] == "production" and not values["supabase_url"] and not values["supabase_jwt_secret"]:
         problems.append("SUPABASE_URL or SUPABASE_JWT_SECRET must be set in production: nothing else can sign users in")
+    if values["workers"] > 1:
+        problems.append("WORKERS must be 1: run several instances behind nginx instead, as deploy/nginx.conf shows")
     secret = values["supabase_jwt_secret"]
     if secret and len(secret.encode()) < MIN_HS256_SECRET_BYTES:
         problems.append(f"SUPABASE_JWT_SECRET must have at least {MIN_HS256_SECRET_BYTES} bytes")
@@ -290,3 +306,20 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
     if values["health_port"] > 65535:
         problems.append("HEALTH_PORT is missing: PORT + 1 is no port")
     return problems
+
+
+def _key_role(key: str | None) -> str | None:
+    """Return the database role a Supabase API key speaks for; None when it does not show.
+
+    Source: Supabase, "Understanding API keys": new keys tell by their beginning, legacy ones are tokens with a `role`.
+    """
+    if not key:
+        return None
+    if key.startswith(("sb_publishable_", "sb_secret_")):
+        return "anon" if key.startswith("sb_publishable_") else "service_role"
+    payload = key.split(".")[1] if key.count(".") == 2 else ""
+    try:
+        role = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["role"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return role if isinstance(role, str) else None

@@ -58,7 +58,7 @@ def definitions(agent: Agent, *, channel: str) -> list[Event]:
     An agent with knowledge can always search it; tools of the telephone are left out on other channels.
     """
     tools = [tool for tool in agent.tools if channel == "phone" or tool.builtin not in PHONE_ONLY]
-    if agent.knowledge and not any(tool.builtin == "search_knowledge" for tool in tools):
+    if agent.knowledge and not any(tool.name == "search_knowledge" for tool in tools):
         tools.append(Tool("search_knowledge", "", {}, builtin="search_knowledge"))
     return [_definition(tool, agent) for tool in tools]
 
@@ -102,6 +102,9 @@ class ToolCalls:
     def __bool__(self) -> bool:
         return bool(self._calls)
 
+    def __contains__(self, call_id: str) -> bool:
+        return call_id in self._calls
+
     def begin(self, item: Mapping[str, Any], response_id: str) -> Call | None:
         """Return the call a finished `function_call` item makes, or None when it was seen before or lacks its id."""
         call_id, name = item.get("call_id"), item.get("name")
@@ -114,6 +117,10 @@ class ToolCalls:
     def finish(self, call_id: str) -> Call | None:
         """Return the awaited call and await it no longer; None when its result is not wanted any more."""
         return self._calls.pop(call_id, None)
+
+    def forget(self, response_id: str) -> None:
+        """Want no result of a response that was cancelled (OpenAI Realtime reference, section 8.3)."""
+        self._calls = {call_id: call for call_id, call in self._calls.items() if call.response_id != response_id}
 
     def forget_all(self) -> None:
         """Want no result any more; used when the upstream that asked for them is gone."""

@@ -13,6 +13,7 @@ from typing import Any
 from core.playback import Heard
 from core.realtime import Event
 from core.records import Role, Turn, TurnStatus, clean_text
+from core.tools import output_item
 
 INAUDIBLE = "[inaudible]"
 """Stored for a user's turn whose transcription failed or never came."""
@@ -105,9 +106,9 @@ class Transcript:
             return self._store(entry, INAUDIBLE, "failed")
         return self._store(entry, text, "complete")
 
-    def ran_tool(self, item_id: str, output: str, metadata: dict[str, Any]) -> list[Turn]:
-        """Take a finished tool call."""
-        entry = self.open(item_id, "tool")
+    def ran_tool(self, call_id: str, output: str, metadata: dict[str, Any]) -> list[Turn]:
+        """Take a finished tool call; it is stored under its `call_id`, which no later session gives out again."""
+        entry = self.open(call_id, "tool")
         entry.metadata = metadata
         return self._store(entry, output, "complete")
 
@@ -158,7 +159,7 @@ class Transcript:
             return []
         entry.is_stored = entry.is_final = True
         entry.text = text = clean_text(text).strip()
-        if not text and not (heard and heard.spoken_ms):
+        if not text and not (heard and heard.heard_ms):
             return []
         self.turn_count += entry.role in {"user", "assistant"}
         turn = Turn(entry.item_id, entry.position, entry.role, text, status, metadata=entry.metadata)
@@ -171,9 +172,11 @@ class Transcript:
         """Return the last `limit` turns as items for a fresh session, in conversation order.
 
         Answers are given back as text, since audio of the assistant cannot be created; a tool call and its output are
-        given back as a pair (OpenAI Realtime reference, section 13).
+        given back as a pair (OpenAI Realtime reference, section 13). An answer that is still being heard is in it.
         """
-        turns = sorted(self._history, key=lambda turn: turn.position)[-limit:]
+        playing = [self._entries[item_id] for item_id in self.open_answers()]
+        turns = [*self._history, *(Turn(e.item_id, e.position, e.role, clean_text(e.text).strip()) for e in playing)]
+        turns = sorted(turns, key=lambda turn: turn.position)[-limit:]
         return [item for turn in turns for item in _items(turn)]
 
 
@@ -203,5 +206,5 @@ def _tool_items(turn: Turn) -> list[Event]:
     arguments = str(turn.metadata.get("arguments", "{}"))
     return [
         {"type": "function_call", "name": name, "call_id": call_id, "arguments": arguments},
-        {"type": "function_call_output", "call_id": call_id, "output": turn.content},
+        output_item(call_id, turn.content),
     ]

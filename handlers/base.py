@@ -16,16 +16,16 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from tornado.websocket import WebSocketHandler, WebSocketProtocol
 
 from core.errors import CLIENT_LEFT, PAGE_CLOSED, Ending, GatewayError, InternalError, MessageTooBig
-from core.realtime import encode, error_event
-from core.session import MAX_HELD_BYTES
+from core.realtime import Event, encode, error_event
 from handlers import origins
 from handlers.context import Context
+from handlers.early import EarlyMessages
 from handlers.outbox import Outbox
 from handlers.relay import Relay
 from handlers.wire import StrictProtocol, strict_protocol, write_text
@@ -36,11 +36,10 @@ SETUP_S = 15.0
 
 PING_INTERVAL_S = 20.0
 PING_TIMEOUT_S = 15.0
-"""A client that vanished is noticed within 40 s (operations reference, section 6, P6); nginx is set to 75 s."""
+"""A client that vanished is dropped within 35 s (operations reference, section 6, P6); nginx is set to 75 s."""
 
 MAX_MESSAGE_BYTES = 1_048_576
 """Frame limit: 16 s of PCM16 audio in one piece, where 20 to 100 ms are usual."""
-
 
 class Door(WebSocketHandler):
     """A WebSocket door; subclasses say how a connection is identified and configured."""
@@ -52,8 +51,8 @@ class Door(WebSocketHandler):
         self.connection_id = secrets.token_hex(4)
         self.relay: Relay | None = None
         self._setup: asyncio.Task[None] | None = None
-        self._early: deque[bytes] = deque()
-        self._early_bytes = 0
+        self._early = EarlyMessages()
+        self._told_too_early = False
         self._protocol: StrictProtocol | None = None
         self._has_slot = False
         self._user_id: str | None = None
@@ -112,7 +111,8 @@ class Door(WebSocketHandler):
             self._refuse(InternalError("unexpected"))
         else:
             self.context.metrics.setup_seconds(self.channel, time.monotonic() - began)
-            self._connect(relay)
+            self.relay = relay
+            self._safely(self._connect)
 
     def _admit(self) -> None:
         self.context.connections.take_slot()
@@ -127,13 +127,13 @@ class Door(WebSocketHandler):
         """
         raise AssertionError("each door says how it is prepared")
 
-    def count_user(self, user_id: str) -> None:
-        """Take the user's place; it is given back when the connection ends.
+    def count_user(self, user_id: str, *, replaces: bool = False) -> None:
+        """Take the user's place; it is given back when the connection ends. See `Connections.reserve_user`.
 
         Raises:
             TooManySessions: If the user has as many sessions as allowed.
         """
-        self.context.connections.reserve_user(user_id)
+        self.context.connections.reserve_user(user_id, replaces=replaces)
         self._user_id = user_id
 
     def make_outbox(self) -> Outbox:
@@ -148,13 +148,16 @@ class Door(WebSocketHandler):
         )
 
     def _connect(self, relay: Relay) -> None:
-        self.relay = relay
         self.context.connections.add(relay)
         self.context.metrics.session_opened(self.channel)
         relay.begin()
-        early, self._early = self._early, deque()
-        for frame in early:
-            relay.client_received(frame)
+        if self.context.connections.is_draining:  # the drain began while this session was set up and missed it
+            relay.drain_now()
+        for frame in self._early.take():
+            if frame is None:
+                relay.client_sent_binary()
+            else:
+                relay.client_received(frame)
 
     # ------------------------------------------------------------------ messages
 
@@ -162,32 +165,35 @@ class Door(WebSocketHandler):
         """Take one text message; before the session begins it is kept, within a bound: the oldest goes first."""
         if self.relay is not None:
             self._safely(lambda relay: relay.client_received(frame))
-        elif not self._is_over:
-            self._early.append(frame)
-            self._early_bytes += len(frame)
-            while self._early_bytes > MAX_HELD_BYTES:
-                self._early_bytes -= len(self._early.popleft())
+        else:
+            self._keep(frame)
 
     def binary_received(self) -> None:
         """Take note of a binary message."""
-        self._safely(lambda relay: relay.client_sent_binary())
+        if self.relay is not None:
+            self._safely(lambda relay: relay.client_sent_binary())
+        else:
+            self._keep(None)
+
+    def _keep(self, frame: bytes | None) -> None:
+        """Keep what came before the session begins."""
+        if not self._is_over and not self._early.keep(frame) and not self._told_too_early:
+            self._told_too_early = True  # once: nothing bounds what is written past the outbox
+            message = "Too much was sent before the session was ready. Wait for session.updated."
+            self._write(error_event("too_early", message))
 
     def too_big(self) -> None:
         """End the session because of a message over the limit; Tornado sends the close frame right after this."""
         if self.relay is not None:
-            self.relay.client_left(MessageTooBig.ending)
-        if self._protocol is not None:
-            self._tell(MessageTooBig.ending, MessageTooBig.ending.message)
+            self._safely(lambda relay: relay.client_left(MessageTooBig.ending))
+        elif not self._is_over:
+            self._refuse(MessageTooBig("before the session began"))
 
-    def _safely(self, act: Any) -> None:
+    def _safely(self, act: Callable[[Relay], None]) -> None:
         """Hand a fact to the relay; a bug of ours ends this session and no other."""
-        if self.relay is None:
-            return
-        try:
-            act(self.relay)
-        except Exception as error:
-            self.context.logger.exception("session failed", error, conn=self.connection_id)
-            self.relay.end(InternalError.ending)
+        relay = self.relay
+        if relay is not None:
+            self.context.attempt(lambda: act(relay), relay.failed)
 
     # ------------------------------------------------------------------ the end
 
@@ -208,10 +214,13 @@ class Door(WebSocketHandler):
         self.close(ending.code, ending.reason)
 
     def _tell(self, ending: Ending, message: str) -> None:
+        self._write(error_event(ending.end_reason, message, kind="gateway_error"))
+
+    def _write(self, event: Event) -> None:
+        """Write an event of ours past the outbox: there is none yet, or it is written to its end."""
         protocol = self._protocol
         if protocol is None or protocol.is_closing():
             return
-        event = error_event(ending.end_reason, message, kind="gateway_error")
         future = write_text(protocol, encode({**event, "event_id": f"event_{self.connection_id}"}))
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
 
@@ -229,4 +238,4 @@ class Door(WebSocketHandler):
         if self._has_slot:
             self._has_slot = False
             self.context.connections.release_slot()
-        self._early.clear()
+        self._early.take()

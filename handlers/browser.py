@@ -10,13 +10,14 @@ import asyncio
 import re
 import time
 import uuid
-from datetime import UTC, datetime
 from typing import Any
+
+from tornado.web import HTTPError
 
 from core.agent import RETIRED_VOICES, VOICES, Agent, valid_voice
 from core.conversation import REPLAYED_TURNS, Conversation
 from core.dialect import Dialect
-from core.errors import AgentNotFound, BadRequest, BudgetExhausted, ConversationNotFound, InternalError, Unauthorized
+from core.errors import AgentNotFound, BadRequest, ConversationNotFound, InternalError, Unauthorized
 from core.plan import Plan
 from core.pricing import Usage
 from core.realtime import Event, error_event
@@ -62,13 +63,24 @@ class RealtimeDoor(Door):
         for offered in self.request.headers.get("Sec-WebSocket-Protocol", "").split(","):
             if offered.strip().startswith(TOKEN_PROTOCOL):
                 return offered.strip()[len(TOKEN_PROTOCOL) :]
-        token = self.get_query_argument("token", "")
+        token = self._argument("token")
         if not token:
             raise BadRequest("no token")
         if not self.context.settings.query_tokens and not is_ticket(token):
             message = "This server takes no token in the address. Use a ticket, a header or a subprotocol."
             raise Unauthorized("token in the query", public=message)
         return token
+
+    def _argument(self, name: str) -> str:
+        """Return a parameter of the query without blanks around it, empty when it is left out.
+
+        Raises:
+            BadRequest: If it is not UTF-8.
+        """
+        try:
+            return self.get_query_argument(name, "")
+        except HTTPError:
+            raise BadRequest(f"{name} is not UTF-8", public=f"{name} is not valid UTF-8.") from None
 
     async def _identify(self, token: str) -> User:
         if is_ticket(token):
@@ -88,7 +100,7 @@ class RealtimeDoor(Door):
         Raises:
             BadRequest: If it is no UUID.
         """
-        value = self.get_query_argument(name, "").strip().lower()
+        value = self._argument(name).lower()
         if value and not _UUID.fullmatch(value):
             raise BadRequest(f"{name} is no UUID", public=f"{name} must be a UUID.")
         return value or None
@@ -101,13 +113,13 @@ class RealtimeDoor(Door):
         if agent_id is None:
             raise BadRequest("no agent_id")
         user = await self._identify(token)
-        self.count_user(user.id)
+        replaces = conversation_id is not None and self.context.connections.replace(conversation_id, user.id)
+        self.count_user(user.id, replaces=replaces)
         if not self.context.spool.accepting_sessions:
             raise InternalError("the transcript spool is full")
-        agent, stored, spent_usd = await asyncio.gather(
-            self._agent(agent_id, user), self._conversation(conversation_id, user), self._spent(user)
+        agent, spent_usd, (stored, history, position) = await asyncio.gather(
+            self._agent(agent_id, user), self.context.spent_today(user.id), self._conversation(conversation_id, user)
         )
-        history, position = await self._history(stored, user)
         return self._relay(agent, user, stored, history, position, spent_usd)
 
     async def _agent(self, agent_id: str, user: User) -> Agent:
@@ -118,38 +130,25 @@ class RealtimeDoor(Door):
             self.context.logger.warning("agent repaired", agent_id=agent.id, fields=",".join(agent.repaired))
         return agent
 
-    async def _conversation(self, conversation_id: str | None, user: User) -> StoredConversation | None:
-        """Return the conversation to go on with; what is still in the spool is waited for first."""
+    async def _conversation(
+        self, conversation_id: str | None, user: User
+    ) -> tuple[StoredConversation | None, list[Turn], int]:
+        """Return the conversation to go on with, its last turns and the next position; asked for all at once.
+
+        What is still in the spool is waited for first.
+        """
         if conversation_id is None:
-            return None
+            return None, [], 0
         await self.context.spool.flushed(FLUSH_S)
-        stored = await self.context.store.conversation(conversation_id, user.id)
+        store = self.context.store
+        stored, history, position = await asyncio.gather(
+            store.conversation(conversation_id, user.id),
+            store.history(conversation_id, user.id, limit=REPLAYED_TURNS),
+            store.next_position(conversation_id, user.id),
+        )
         if stored is None:
             raise ConversationNotFound("no such conversation of this user")
-        return stored
-
-    async def _spent(self, user: User) -> float:
-        """Return what the user has spent today.
-
-        Raises:
-            BudgetExhausted: If that is all there is.
-        """
-        budget = self.context.settings.daily_budget_usd
-        if budget is None:
-            return 0.0
-        midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0).isoformat()
-        spent = await self.context.store.cost_since(user.id, midnight)
-        if spent >= budget:
-            raise BudgetExhausted("the day's budget is spent")
-        return spent
-
-    async def _history(self, stored: StoredConversation | None, user: User) -> tuple[list[Turn], int]:
-        if stored is None:
-            return [], 0
-        store = self.context.store
-        return await asyncio.gather(
-            store.history(stored.id, user.id, limit=REPLAYED_TURNS), store.next_position(stored.id, user.id)
-        )
+        return stored, history, position
 
     # ------------------------------------------------------------------ connect
 
@@ -215,7 +214,7 @@ class RealtimeDoor(Door):
 
     def _voice(self, agent: Agent) -> tuple[str, tuple[Event, ...]]:
         """Return the voice to speak with, and what to tell a client that asked for one that does not exist."""
-        asked = self.get_query_argument("voice", "").strip()
+        asked = self._argument("voice")
         if not asked:
             return agent.style.voice, ()
         voice = valid_voice(asked)
@@ -237,4 +236,4 @@ class BrowserDoor(RealtimeDoor):
         if self.request.headers.get("Upgrade", "").lower() == "websocket":
             await super().get(*args, **kwargs)
         else:
-            render_talk_page(self)
+            render_talk_page(self, self.context.settings)

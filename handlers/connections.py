@@ -18,6 +18,10 @@ class Session(Protocol):
         """`browser` or `phone`."""
 
     @property
+    def user_id(self) -> str:
+        """Who talks."""
+
+    @property
     def conversation_id(self) -> str:
         """The conversation it belongs to."""
 
@@ -89,15 +93,30 @@ class Connections:
         if self._slots == 0:
             self._empty.set()
 
-    def reserve_user(self, user_id: str) -> None:
+    def reserve_user(self, user_id: str, *, replaces: bool = False) -> None:
         """Count a session of a user; always give it back with `release_user`.
+
+        Args:
+            user_id: Whose session it is.
+            replaces: Whether it follows one that `replace` ended, whose place is held until its socket is gone.
 
         Raises:
             TooManySessions: If the user has as many as allowed.
         """
-        if self._per_user[user_id] >= self._max_per_user:
+        if self._per_user.get(user_id, 0) >= self._max_per_user + replaces:
             raise TooManySessions(f"limit {self._max_per_user}")
         self._per_user[user_id] += 1
+
+    def replace(self, conversation_id: str, user_id: str) -> bool:
+        """End the user's live session of a conversation, so that all of it can be read by the one that goes on.
+
+        Returns:
+            Whether there was one; other users' sessions are never touched.
+        """
+        live = [s for s in self if s.conversation_id == conversation_id and s.user_id == user_id]
+        for session in live:
+            session.replaced()
+        return bool(live)
 
     def release_user(self, user_id: str) -> None:
         """Give a user's place back."""

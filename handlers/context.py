@@ -6,9 +6,11 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Protocol
 
 from core.agent import Agent
+from core.errors import BudgetExhausted
 from core.records import Channel, Record
 from core.settings import Settings
 from handlers.connections import Connections
@@ -16,9 +18,11 @@ from handlers.tickets import Tickets
 from services.auth import Verifier
 from services.log import Log, log
 from services.loop_lag import LoopLag
+from services.main_app import MainApp
 from services.metrics import Metrics
 from services.spool import Spool
 from services.store import Store
+from services.telephony import Accounts, Telephony
 from services.toolbox import Toolbox
 from services.upstream import Upstream
 from services.vault import KeySource
@@ -50,6 +54,16 @@ class Identity:
         return hashlib.sha256(f"voice-server:{self.user_id}".encode()).hexdigest()[:32]
 
 
+class PhoneLeg(Protocol):
+    """What a call's relay may ask of the telephone company."""
+
+    async def hang_up(self) -> None:
+        """End the call; one that is over already is fine. Never raises."""
+
+    async def redirect(self, twiml: str) -> None:
+        """Have the call go on by other instructions. Never raises."""
+
+
 @dataclass(slots=True)
 class Context:
     """The services of this process, made by server.py.
@@ -71,6 +85,9 @@ class Context:
     metrics: Metrics
     lag: LoopLag
     tickets: Tickets
+    accounts: Accounts
+    telephony: Telephony
+    main_app: MainApp | None = None
     simulated: bool = False
     logger: Log = log
     last_connect_ms: float | None = None
@@ -88,8 +105,9 @@ class Context:
         self.spool.put_nowait(record).add_done_callback(self._was_saved)
 
     def _was_saved(self, future: asyncio.Future[Any]) -> None:
-        if future.cancelled() or future.exception() is not None:
-            self.logger.error("record not kept", cause="spool closed" if future.cancelled() else "spool failed")
+        error = None if future.cancelled() else future.exception()
+        if future.cancelled() or error is not None:
+            self.logger.error("record not kept", cause="cancelled" if error is None else type(error).__name__)
 
     async def key_for(self, agent: Agent, rejected: str | None = None) -> str:
         """Return the API key for an agent; `rejected` is the one the service refused.
@@ -101,6 +119,22 @@ class Context:
             return await self.keys.key(agent.api_key_secret_id)
         return await self.keys.refresh(rejected, agent.api_key_secret_id)
 
+    async def spent_today(self, user_id: str) -> float:
+        """Return what the user has spent since midnight UTC; 0 when there is no budget.
+
+        Raises:
+            BudgetExhausted: If that is all there is.
+            StoreError: If the database failed.
+        """
+        budget = self.settings.daily_budget_usd
+        if budget is None:
+            return 0.0
+        midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0).isoformat()
+        spent = await self.store.cost_since(user_id, midnight)
+        if spent >= budget:
+            raise BudgetExhausted("the day's budget is spent")
+        return spent
+
     async def guarded(self, work: Coroutine[Any, Any, None], failed: Callable[[], None]) -> None:
         """Run the work of a task; a bug in it is logged and reported, never left to the garbage collector."""
         try:
@@ -109,11 +143,30 @@ class Context:
             self.logger.exception("a task failed", error)
             failed()
 
-    def start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Start a task of the process; it is kept until it ends."""
-        task = asyncio.get_running_loop().create_task(self.guarded(work, lambda: None), name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def attempt(self, act: Callable[[], None], failed: Callable[[], None]) -> None:
+        """Do what a callback of the event loop is for; a bug in it is logged and reported, never raised into a loop
+        that would go on without the session.
+        """
+        try:
+            act()
+        except Exception as error:
+            self.logger.exception("a session failed", error)
+            failed()
+
+    def start(
+        self,
+        work: Coroutine[Any, Any, None],
+        name: str,
+        *,
+        tasks: set[asyncio.Task[None]] | None = None,
+        failed: Callable[[], None] = lambda: None,
+    ) -> asyncio.Task[None]:
+        """Start a task; it is kept until it ends, in `tasks` or by the process."""
+        kept = self._tasks if tasks is None else tasks
+        task = asyncio.get_running_loop().create_task(self.guarded(work, failed), name=name)
+        kept.add(task)
+        task.add_done_callback(kept.discard)
+        task.add_done_callback(lambda done: work.close())  # cancelled before its first step, it was never awaited
         return task
 
     def upstream_connected(self, seconds: float, *, again: bool) -> None:

@@ -118,6 +118,10 @@ class _Report(RequestHandler):
 class HealthDoor(_Report):
     """`GET /health`."""
 
+    async def head(self) -> None:
+        """Answer the status alone: some monitors ask so."""
+        await self.get()
+
     async def get(self) -> None:
         """Answer 200 when the server works, 503 when it drains or does not work."""
         report = await self.health.report()
@@ -127,6 +131,10 @@ class HealthDoor(_Report):
 
 class ReadyDoor(_Report):
     """`GET /ready`."""
+
+    async def head(self) -> None:
+        """Answer the status alone."""
+        await self.get()
 
     async def get(self) -> None:
         """Answer 200 when new sessions may be sent here."""

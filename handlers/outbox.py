@@ -85,7 +85,7 @@ class Outbox:
 
     def abandon(self) -> None:
         """Forget everything: the client is gone."""
-        self._is_over = True
+        self._is_over, self._when_empty = True, None
         self._urgent.clear()
         self._ordered.clear()
         self._queued_bytes = 0
@@ -101,14 +101,14 @@ class Outbox:
 
     def _bound(self, now: float) -> None:
         """Drop stale and surplus audio; give the client up when what must not be lost is too much or too old."""
-        if self._queued_bytes > MAX_QUEUED_BYTES or now - self._oldest() > MAX_AUDIO_AGE_S:
+        if self._queued_bytes > MAX_QUEUED_BYTES or now - self._oldest(now) > MAX_AUDIO_AGE_S:
             self._drop_surplus(now)
-        if self._queued_bytes > MAX_QUEUED_BYTES or now - self._oldest() > MAX_WAIT_S:
+        if self._queued_bytes > MAX_QUEUED_BYTES or now - self._oldest(now) > MAX_WAIT_S:
             self.abandon()
             self._on_stuck()
 
-    def _oldest(self) -> float:
-        return min(lane[0].at for lane in (self._urgent, self._ordered) if lane)
+    def _oldest(self, now: float) -> float:
+        return min((lane[0].at for lane in (self._urgent, self._ordered) if lane), default=now)
 
     def _drop_surplus(self, now: float) -> None:
         surplus = self._queued_bytes - MAX_QUEUED_BYTES

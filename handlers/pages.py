@@ -2,21 +2,38 @@
 
 URLs and where they come from:
 
-    /                       web/index.html (the browser's WebSocket door serves it when no upgrade is asked for)
-    /client/lib/NAME        web/client/NAME, the publishable library; any page may import it
-    /client/NAME            web/NAME, the talk page's own files
+    /                           web/index.html (the browser's WebSocket door serves it when no upgrade is asked for)
+    /client/lib/NAME            web/client/NAME, the publishable library; any page may import it
+    /client/vendor/supabase.js  Supabase's own library, see `supabase_library`
+    /client/NAME                web/NAME, the talk page's own files
 
 A file has one URL: `/client/client/…` is not found. Only the kinds of file in `CONTENT_TYPES` are served.
 """
 
 from __future__ import annotations
 
+import html
+import json
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 import tornado.web
 
-WEB_ROOT: Final = Path(__file__).resolve().parent.parent / "web"
+from core.settings import Settings
+
+REPOSITORY: Final = Path(__file__).resolve().parent.parent
+WEB_ROOT: Final = REPOSITORY / "web"
+
+SUPABASE_LIBRARIES: Final = (
+    WEB_ROOT / "vendor" / "supabase.js",
+    REPOSITORY / "supabase" / "local" / "node_modules" / "@supabase" / "supabase-js" / "dist" / "umd" / "supabase.js",
+)
+"""Where supabase-js may be, as the one file its package ships for pages: put there by whoever runs this server, or
+installed by `./voice demo --supabase`."""
+
+SIGN_IN_PLACE: Final = b'<meta name="supabase" content="">'
+"""Where in the page stands which project signs people in."""
 
 # Named here and not taken from the machine's own table, which on some systems serves modules as text/plain.
 CONTENT_TYPES: Final = {
@@ -34,7 +51,7 @@ CONTENT_SECURITY_POLICY: Final = "; ".join(
         "script-src 'self'",
         "style-src 'self'",
         "img-src 'self'",
-        "connect-src 'self'",
+        "connect-src 'self'{also}",
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
@@ -45,7 +62,6 @@ CONTENT_SECURITY_POLICY: Final = "; ".join(
 
 PAGE_HEADERS: Final = {
     "Content-Type": "text/html; charset=utf-8",
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -57,11 +73,20 @@ PAGE_HEADERS: Final = {
 }
 
 
-def render_talk_page(handler: tornado.web.RequestHandler) -> None:
+def supabase_library() -> Path | None:
+    """Return the file of supabase-js, None where there is none: the talk page then asks for a token."""
+    return next((path for path in SUPABASE_LIBRARIES if path.is_file()), None)
+
+
+def render_talk_page(handler: tornado.web.RequestHandler, settings: Settings | None = None) -> None:
     """Answer the request with the talk page and finish it.
 
     Call it from the handler of `/` when the request asks for no upgrade. The page is read anew each time: it is
     small, page loads are rare, and a new version is served without a restart.
+
+    Args:
+        handler: Of the request.
+        settings: Say which Supabase project signs people in, if the page shall offer that.
 
     Raises:
         tornado.web.HTTPError: 404 if this installation has no `web/` folder.
@@ -70,9 +95,22 @@ def render_talk_page(handler: tornado.web.RequestHandler) -> None:
         page = (WEB_ROOT / "index.html").read_bytes()
     except FileNotFoundError:
         raise tornado.web.HTTPError(404, "no talk page in this installation") from None
+    also = ""
+    if settings and settings.supabase_url and settings.supabase_publishable_key and supabase_library():
+        parts = urlsplit(settings.supabase_url)
+        also = f" {parts.scheme}://{parts.netloc}"
+        page = page.replace(SIGN_IN_PLACE, _sign_in(settings.supabase_url, settings.supabase_publishable_key), 1)
     for name, value in PAGE_HEADERS.items():
         handler.set_header(name, value)
+    handler.set_header("Content-Security-Policy", CONTENT_SECURITY_POLICY.format(also=also))
     handler.finish(page)
+
+
+def _sign_in(url: str, publishable_key: str) -> bytes:
+    """Return what the page needs to sign people in. The library is a classic script: its one file is no module."""
+    project = html.escape(json.dumps({"url": url, "key": publishable_key}), quote=True)
+    script = '<script defer src="/client/vendor/supabase.js"></script>'
+    return f'<meta name="supabase" content="{project}">\n{script}'.encode()
 
 
 class TalkPage(tornado.web.RequestHandler):
@@ -128,4 +166,12 @@ class ClientFiles(tornado.web.StaticFileHandler):
 
 
 CLIENT_ROUTE: Final = (r"/client/(.*)", ClientFiles, {"path": str(WEB_ROOT)})
-"""The entry of the URL table that serves everything below `/client/`."""
+"""The entry of the URL table that serves `web/` below `/client/`."""
+
+
+def client_routes() -> list[Any]:
+    """Return the entries of the URL table for everything below `/client/`."""
+    library = supabase_library()
+    if library is None or library.is_relative_to(WEB_ROOT):
+        return [CLIENT_ROUTE]
+    return [(r"/client/vendor/(supabase\.js)", ClientFiles, {"path": str(library.parent)}), CLIENT_ROUTE]

@@ -12,17 +12,16 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from functools import singledispatchmethod
+from functools import partial, singledispatchmethod
 from typing import Any
 
 from core import commands as c
-from core.dialect import rename_audio_delta
 from core.errors import AGENT_ENDED, CLIENT_LEFT, Draining, Ending, InternalError, KeyMissing, RepeatedViolations
-from core.realtime import audio_delta, encode, is_canonical_append, notice_event
+from core.line import Line
+from core.realtime import audio_delta, notice_event
 from core.records import ConversationProgress, MessageRow
 from core.recovery import Loss
-from core.session import BrowserSession
-from handlers.context import Context, Identity
+from handlers.context import Context, Identity, PhoneLeg
 from handlers.outbox import Outbox
 from services.auth import TokenRejected
 from services.upstream import Link, Target, UpstreamError
@@ -30,6 +29,9 @@ from services.vault import KeyUnavailable
 
 JITTER = 0.25
 """Share by which waits before a retry are spread, so that sessions lost together do not come back together."""
+
+FLUSH_S = 2.0
+"""How long a client that reads slowly may take to fetch what was said before the socket is closed."""
 
 SLOW_READER_NOTICE_S = 10.0
 """Least time between two notices to a client that reads too slowly."""
@@ -43,16 +45,19 @@ class Relay:
         outbox: Where frames for the client go.
         identity: Who talks with whom, for records and logs.
         context: The services of this process.
-        close: Ends the client's socket after the outbox is written.
+        close: Ends the client's socket; called when the outbox is written, and again a little later.
+        leg: The call's leg at the telephone company; None for browsers.
     """
 
     def __init__(
         self,
-        session: BrowserSession,
+        session: Line,
         outbox: Outbox,
         identity: Identity,
         context: Context,
         close: Callable[[Ending, str], None],
+        *,
+        leg: PhoneLeg | None = None,
     ) -> None:
         self.session = session
         self.channel = identity.channel
@@ -63,6 +68,7 @@ class Relay:
         self._identity = identity
         self._context = context
         self._close = close
+        self._leg = leg
         self._link: Link | None = None
         self._key: str | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -84,11 +90,12 @@ class Relay:
     def client_received(self, frame: bytes) -> None:
         """Take one text message; canonical audio goes straight on while the lane is open."""
         self.bytes_in += len(frame)
-        if self.session.audio_is_open and is_canonical_append(frame):
-            if self._link is not None and not self._link.send(frame, droppable=True):
-                self._context.metrics.dropped("upstream", 1)
-            return
-        self._perform(self.session.client_received(frame, time.monotonic()))
+        now = time.monotonic()
+        audio = self.session.forward_audio(frame, now)
+        if audio is None:
+            self._perform(self.session.client_received(frame, now))
+        elif self._link is not None and not self._link.send(audio, droppable=True):
+            self._context.metrics.dropped("upstream", 1)
 
     def client_sent_binary(self) -> None:
         """Take note of a binary message."""
@@ -101,12 +108,12 @@ class Relay:
 
     def end(self, ending: Ending) -> None:
         """End the session from our side."""
-        self._perform(self._conversation.end(ending, time.monotonic()))
+        self._perform(self.session.end(ending, time.monotonic()))
 
     def drain_soon(self, left_s: float) -> None:
         """Tell the client that the server restarts."""
         message = "The server restarts soon. Finish the talk or connect again with the conversation_id."
-        self._outbox.send(encode(notice_event("draining", message, left_s=round(left_s))), urgent=True)
+        self._perform(self.session.notice(notice_event("draining", message, left_s=round(left_s))))
 
     def drain_now(self) -> None:
         """End the session because the server stops."""
@@ -124,7 +131,7 @@ class Relay:
         if now - self._slow_told >= SLOW_READER_NOTICE_S:
             self._slow_told = now
             message = "The connection is too slow; some audio was left out."
-            self._outbox.send(encode(notice_event("slow_reader", message)), urgent=True)
+            self._perform(self.session.notice(notice_event("slow_reader", message)))
 
     def client_is_stuck(self) -> None:
         """End the session of a client that reads nothing."""
@@ -138,8 +145,11 @@ class Relay:
         now = time.monotonic()
         delta = audio_delta(frame)
         if delta is not None and self._conversation.is_live:
-            if self._conversation.audio_received(delta, now):
-                self._outbox.send_audio(rename_audio_delta(frame, self.session.dialect))
+            audio, *after = self.session.upstream_audio(frame, delta, now) or (b"",)
+            if audio:
+                self._outbox.send_audio(audio)
+            for message in after:
+                self._outbox.send(message)
             return
         self._perform(self.session.upstream_received(generation, frame, now))
 
@@ -228,6 +238,16 @@ class Relay:
         self._start(self._run_tool(command), "tool")
 
     @_do.register
+    def _(self, command: c.HangUp) -> None:
+        if self._leg is not None:
+            self._context.start(self._leg.hang_up(), f"hang-up-{self.conversation_id}")  # it outlives the session
+
+    @_do.register
+    def _(self, command: c.Redirect) -> None:
+        if self._leg is not None:
+            self._start(self._leg.redirect(command.twiml), "redirect")
+
+    @_do.register
     def _(self, command: c.CheckToken) -> None:
         self._start(self._check_token(command.token), "check-token")
 
@@ -243,13 +263,23 @@ class Relay:
     # ------------------------------------------------------------------ slow things, each a task that brings a fact
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = self._loop.create_task(self._context.guarded(work, self._failed), name=f"{name}-{self.conversation_id}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._context.start(work, f"{name}-{self.conversation_id}", tasks=self._tasks, failed=self.failed)
 
-    def _failed(self) -> None:
-        """End the session because a task of it met a bug of ours."""
-        self.end(InternalError.ending)
+    def failed(self) -> None:
+        """End the session because a callback or a task of it met a bug of ours."""
+        self._context.attempt(lambda: self.end(InternalError.ending), self._give_up)
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """Give back what is held when not even ending works, or the end itself was what failed."""
+        if self.ending is not None:
+            return
+        self._do(c.CloseUpstream())
+        self._finish(InternalError.ending, "")
+        self._disarm()
+
+    def _safely(self, act: Callable[[], None]) -> None:
+        self._context.attempt(act, self.failed)
 
     async def _open(self, command: c.OpenUpstream) -> None:
         generation, services = command.generation, self._context
@@ -277,8 +307,8 @@ class Relay:
         services.upstream_connected(time.monotonic() - began, again=generation > 1)
         self._perform(self.session.upstream_opened(generation, time.monotonic()))
         link.listen(
-            lambda frame: self._upstream_received(generation, frame),
-            lambda loss: self._upstream_lost(generation, loss),
+            lambda frame: self._safely(lambda: self._upstream_received(generation, frame)),
+            lambda loss: self._safely(lambda: self._upstream_lost(generation, loss)),
         )
 
     async def _run_tool(self, command: c.RunTool) -> None:
@@ -309,12 +339,15 @@ class Relay:
         at = self.session.next_deadline
         if at == self._timer_at:
             return
+        self._disarm()
+        if at is not None:
+            self._timer_at = at
+            self._timer = self._loop.call_later(max(0.0, at - time.monotonic()), self._safely, self._time_passed)
+
+    def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        self._timer_at = at
-        if at is not None:
-            self._timer = self._loop.call_later(max(0.0, at - time.monotonic()), self._time_passed)
+        self._timer = self._timer_at = None
 
     def _time_passed(self) -> None:
         self._timer = self._timer_at = None
@@ -330,7 +363,9 @@ class Relay:
                 task.cancel()
         self._context.connections.remove(self)
         self._report(ending)
-        self._close(ending, message)
+        close = partial(self._close, ending, message)
+        self._outbox.finish(close)
+        self._loop.call_later(FLUSH_S, close)  # closing twice is closing once
 
     def _report(self, ending: Ending) -> None:
         """Write the one line of a conversation, and count it."""

@@ -20,6 +20,9 @@ LINGER_BYTES = 8 * 1024 * 1024
 """How long, and for how much, a client that sends too much is still read, so that it gets to read why it was cut:
 closing a socket with unread data resets it and destroys what the client has not read yet."""
 
+PING_TIMED_OUT = "ping timed out"
+"""Reason with which Tornado closes when no pong came."""
+
 _TEXT, _BINARY, _CLOSE = 0x1, 0x2, 0x8
 
 
@@ -61,14 +64,16 @@ class StrictProtocol(WebSocketProtocol13):
     def _handle_message(self, opcode: int, data: bytes) -> Any:
         if self.client_terminated:
             return None
+        mask, self._frame_mask = self._frame_mask, None
+        if mask is None:  # RFC 6455, section 5.1
+            return self._fail(1002, "Frames must be masked")
         if opcode == _TEXT and not self._frame_compressed:
             frame = bytes(data)
             if not frame.isascii():
                 try:
                     frame.decode("utf-8")
                 except UnicodeDecodeError:
-                    self.close(1007, "Invalid UTF-8")
-                    return None
+                    return self._fail(1007, "Invalid UTF-8")
             self._message_bytes_in += len(frame)
             self.receiver.text_received(frame)
             return None
@@ -77,18 +82,29 @@ class StrictProtocol(WebSocketProtocol13):
             self.receiver.binary_received()
             return None
         if opcode == _CLOSE and not is_valid_close(bytes(data)):
-            self.client_terminated = True
-            self.close_code = 1002
-            self.close(1002, "Protocol error")
-            return None
+            return self._fail(1002, "Protocol error")
         return super()._handle_message(opcode, data)
 
+    def _fail(self, code: int, reason: str) -> None:
+        """Close because of a broken rule of the protocol; nothing more of this client is read."""
+        self.client_terminated = True
+        self.close_code = code
+        self.close(code, reason)
+
     def close(self, code: int | None = None, reason: str | None = None) -> None:
-        """Close; a message over the limit is first explained to the client."""
-        if code == 1009 and not self.server_terminated:
-            self.receiver.too_big()
+        """Close; a message over the limit is first explained to the client, and a dead client just dropped.
+
+        Tornado would tell a client that missed a ping 1000, which is the code of a normal end; one that is not dead
+        after all must see that the connection broke, and connect again.
+        """
+        if code is None and reason == PING_TIMED_OUT:
+            self._abort()
+            return
+        if code == 1009 and self._lingering is None and not self.server_terminated:
             reason = "Message too big"
+            # First, because telling the client closes the socket too and comes back here.
             self._lingering = asyncio.get_running_loop().create_task(self._linger(), name="wire-linger")
+            self.receiver.too_big()
         super().close(code, reason)
 
     def _abort(self) -> None:
@@ -124,5 +140,10 @@ def strict_protocol(handler: WebSocketHandler, receiver: Receiver) -> StrictProt
 
 
 def write_text(protocol: StrictProtocol, frame: bytes) -> asyncio.Future[None]:
-    """Write one text message; the future ends when the socket took it, or with StreamClosedError."""
-    return protocol._write_frame(True, _TEXT, frame)
+    """Write one text message; the future ends when the socket took it, or with StreamClosedError. Never raises."""
+    try:
+        return protocol._write_frame(True, _TEXT, frame)
+    except StreamClosedError as error:  # the socket is gone and the door will hear of it in a moment
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        failed.set_exception(error)
+        return failed

@@ -1,4 +1,4 @@
-"""The Store protocol: agents, conversations, messages and the figures limits need.
+"""The Store protocol: agents, phone numbers, calls, conversations, messages and the figures limits need.
 
 Implemented by `sql_store` (PostgreSQL, SQLite) and `supabase_store` (PostgREST); both pass the suite in
 tests/services/store_contract.py.
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from core.agent import Agent
+from core.calls import Call, PhoneNumber, StoredCall
 from core.records import Record, StoredConversation, Turn
 
 
@@ -59,6 +60,49 @@ class Store(Protocol):
 
     async def cost_since(self, user_id: str, since: str) -> float:
         """Return the user's cost in USD of conversations active since the ISO 8601 time."""
+
+    async def number(self, number: str) -> PhoneNumber | None:
+        """Return the number, given in E.164, if an agent answers it."""
+
+    async def put_call(self, call: Call, *, token_hash: str | None, created_at: str, expires_at: str) -> bool:
+        """Store a call that waits for its stream, in the place of one of the same sid that was never claimed or ended.
+
+        Raises `ParentMissing` if its agent is not its user's.
+
+        Returns:
+            False when the call of this sid is live; then nothing was changed.
+        """
+
+    async def claim_call(self, call_sid: str, *, token_hash: str | None, now: str) -> Call | None:
+        """Return a waiting call to the first who asks with its token, and to nobody after.
+
+        One statement decides: whoever asks at the same time gets None, as for a wrong token, an expired call and none.
+
+        Args:
+            call_sid: From Twilio.
+            token_hash: `core.calls.token_hash` of the token; None fits only a call that was stored without one.
+            now: ISO 8601.
+        """
+
+    async def call(self, call_sid: str) -> StoredCall | None:
+        """Return a call's row. Whose it is, is not asked: callers of this hold Twilio's signature or the internal key.
+        """
+
+    async def end_call(self, call_sid: str, *, ended_at: str, end_reason: str) -> None:
+        """Write down a call's end and remove its configuration and token; a call that is not there is no error.
+
+        The first end stays, but for `client_left`: Twilio reports that of every call, and whoever held it knows better.
+        """
+
+    async def delete_call(self, call_sid: str) -> bool:
+        """Delete a call's row; return whether there was one."""
+
+    async def remove_expired(self, now: str) -> int:
+        """Remove what calls no longer need; return how many rows of calls are gone.
+
+        A call nobody claimed goes at `expires_at`. After its end, or 24 h after it was claimed (the longest call Twilio
+        holds), a call keeps neither configuration nor token; its row, which holds phone numbers, goes after 30 days.
+        """
 
     async def ping(self) -> None:
         """Return when the database answered one trivial query."""

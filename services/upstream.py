@@ -7,9 +7,11 @@ arrive as whole frames in bytes and are given as such; a link says once, and onl
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import picows
@@ -30,6 +32,9 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_BACKLOG_BYTES = 1_048_576
 """Unsent bytes towards a service that does not read: 16 s of audio. Beyond it audio is dropped, and at twice that much
 the link is taken for dead."""
+
+NO_CLOSE_CODE = 1005
+"""Stands for a close frame without a code. Source: RFC 6455, section 7.1.5."""
 
 CLOSE_WAIT_S = 2.0
 """How long a closing handshake may take before the socket is dropped."""
@@ -56,7 +61,12 @@ class Target:
 
 
 class Link(picows.WSListener):
-    """One open link; what arrives before `listen` is kept for it."""
+    """One open link; what arrives before `listen` is kept for it.
+
+    Attributes:
+        was_opened: Whether the handshake succeeded; the link may be gone since.
+        dropped: Messages not sent because the service does not read.
+    """
 
     def __init__(self) -> None:
         self._on_message: Callable[[bytes], None] = self._keep
@@ -67,6 +77,7 @@ class Link(picows.WSListener):
         self._parts: list[bytes] = []
         self._parts_bytes = 0
         self._is_over = False
+        self.was_opened = False
         self._loss = Loss("closed")
         self.dropped = 0
 
@@ -111,7 +122,7 @@ class Link(picows.WSListener):
             asyncio.get_running_loop().call_later(CLOSE_WAIT_S, self._transport.disconnect, False)
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
-        self._transport = transport
+        self._transport, self.was_opened = transport, True
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
         if self._is_over:
@@ -124,7 +135,7 @@ class Link(picows.WSListener):
             self._data(frame)
 
     def _closed(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
-        code = int(frame.get_close_code().value)
+        code = int(frame.get_close_code().value) or NO_CLOSE_CODE
         reason = (frame.get_close_message() or b"").decode("utf-8", "replace")
         self._loss = Loss("closed", code=close_reason_code(reason), status=code)
         transport.send_close(picows.WSCloseCode.OK)
@@ -173,23 +184,14 @@ class Upstream:
         Raises:
             UpstreamError: If the service could not be reached or refused.
         """
-        headers = {"Authorization": f"Bearer {target.key}"}
-        if target.safety_identifier:
-            headers["OpenAI-Safety-Identifier"] = target.safety_identifier
+        link, dialer, is_given = Link(), _Dialer(), False
         try:
             async with asyncio.timeout(HANDSHAKE_S):
-                _, link = await picows.ws_connect(
-                    Link,
-                    self._address(target.model),
-                    ssl_context=self._tls,
-                    websocket_handshake_timeout=HANDSHAKE_S,
-                    extra_headers=headers,
-                    enable_auto_ping=True,
-                    auto_ping_idle_timeout=PING_IDLE_S,
-                    auto_ping_reply_timeout=PING_REPLY_S,
-                    max_frame_size=MAX_MESSAGE_BYTES,
-                    max_redirects=0,
-                )
+                await self._shake_hands(link, dialer, target)
+            if not link.was_opened:  # picows reports a connection that ends unanswered like one that was answered
+                raise UpstreamError(Loss("closed"))
+            is_given = True
+            return link
         except picows.WSInvalidStatusError as error:
             raise UpstreamError(_refused(error)) from None
         except picows.WSError:
@@ -198,14 +200,81 @@ class Upstream:
             raise UpstreamError(Loss("timeout")) from None
         except OSError:
             raise UpstreamError(Loss("unreachable")) from None
-        assert isinstance(link, Link)
-        return link
+        finally:
+            if not is_given:  # also when the caller was cancelled at the very moment the link opened
+                link.close()
+                dialer.hang_up()
+
+    async def _shake_hands(self, link: Link, dialer: _Dialer, target: Target) -> None:
+        headers = {"Authorization": f"Bearer {target.key}"}
+        if target.safety_identifier:
+            headers["OpenAI-Safety-Identifier"] = target.safety_identifier
+        await picows.ws_connect(
+            lambda: link,
+            self._address(target.model),
+            ssl_context=self._tls,
+            websocket_handshake_timeout=HANDSHAKE_S,
+            extra_headers=headers,
+            enable_auto_ping=True,
+            auto_ping_idle_timeout=PING_IDLE_S,
+            auto_ping_reply_timeout=PING_REPLY_S,
+            max_frame_size=MAX_MESSAGE_BYTES,
+            max_redirects=0,
+            socket_factory=dialer.dial,
+        )
 
     def _address(self, model: str) -> str:
         """Return the address with the model in its query; a query of the operator's own is kept."""
         parts = urlsplit(self._url)
         query = [(key, value) for key, value in parse_qsl(parts.query) if key != "model"]
         return urlunsplit(parts._replace(query=urlencode([*query, ("model", model)])))
+
+
+class _Dialer:
+    """Connects the socket of one link, so that it can be hung up at any moment.
+
+    picows goes on with a handshake whose caller was cancelled: nobody would own the session that opens.
+    """
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+
+    async def dial(self, url: Any) -> socket.socket:
+        """Return a socket connected to the first address of the host that answers.
+
+        Raises:
+            OSError: If none does.
+        """
+        loop = asyncio.get_running_loop()
+        failure: OSError = OSError("the host has no address")
+        for family, kind, protocol, address in await _addresses(url.host, url.port):
+            self._socket = socket.socket(family, kind, protocol)
+            self._socket.setblocking(False)
+            try:
+                await loop.sock_connect(self._socket, address)
+            except OSError as error:
+                self._socket.close()
+                failure = error
+            except BaseException:
+                self._socket.close()
+                raise
+            else:
+                return self._socket
+        raise failure
+
+    def hang_up(self) -> None:
+        """End the connection, whatever it was doing; its transport sees the end and closes the socket."""
+        if self._socket is not None and self._socket.fileno() != -1:
+            try:
+                self._socket.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # it was not connected
+
+
+async def _addresses(host: str, port: int) -> list[tuple[int, int, int, Any]]:
+    """Return family, kind, protocol and address of a host, the best first."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [(family, kind, protocol, address) for family, kind, protocol, _, address in found]
 
 
 def _refused(error: picows.WSInvalidStatusError) -> Loss:

@@ -1,4 +1,7 @@
-"""The OpenAI key: from the environment, or from Supabase Vault by `get_secret`, cached for a bounded time."""
+"""The OpenAI key: from the environment, or from Supabase Vault by `get_secret`, cached for a bounded time.
+
+Other secrets of the Vault, such as the tokens of phone accounts, are read by `VaultSecrets`.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ OUTAGE_PAUSE_S = 30.0
 """The same while an old key serves: its users should not all wait for a Vault that does not answer."""
 
 REFRESH_PAUSE_S = 10.0
-"""Least time between two fetches of one key, however many sessions OpenAI refuses at once."""
+"""Least time between two fetches of one key because OpenAI refused it, however many sessions it refuses at once."""
 
 MAX_KEYS = 1000
 """Keys of agents kept at a time, some 300 bytes each; the longest unused goes first."""
@@ -79,13 +82,21 @@ _STEP_OF_CODE = {
 """PostgREST's and PostgreSQL's error codes. Source: PostgREST, "Errors"; PostgreSQL, appendix A."""
 
 
-class KeyUnavailable(Exception):
-    """Raised when no key can be had; names the step that failed and how to mend it, never a key or an id."""
+class SecretUnavailable(Exception):
+    """Raised when a secret cannot be had; names the step that failed and how to mend it, never a secret or an id."""
+
+    what = "secret"
 
     def __init__(self, step: str) -> None:
-        super().__init__(f"no OpenAI key: {step}")
+        super().__init__(f"no {self.what}: {step}")
         self.step = step
         self.how_to_mend = HOW_TO_MEND[step]
+
+
+class KeyUnavailable(SecretUnavailable):
+    """Raised when no key can be had; names the step that failed and how to mend it, never a key or an id."""
+
+    what = "OpenAI key"
 
 
 class KeySource(Protocol):
@@ -131,6 +142,7 @@ class _Entry:
     key: str | None = None
     fetched_at: float = float("-inf")
     attempted_at: float = float("-inf")
+    refreshed_at: float = float("-inf")
     step: str | None = None
     task: asyncio.Task[None] | None = None
 
@@ -168,14 +180,18 @@ class VaultKey:
     async def refresh(self, rejected: str, secret_id: str | None = None) -> str:
         """Return the key after OpenAI answered 401 to `rejected`; the same one if there is no other.
 
-        The Vault is asked at most once in 10 s for each key, and not at all when another session already did.
+        The Vault is asked so at most once in 10 s for each key, and not at all when another session already did.
 
         Raises:
             KeyUnavailable: Naming the step that failed; also when the Vault is away, as the old key is of no use.
         """
         entry = self._entry(_canonical(secret_id))
         if entry.key == rejected:
-            await self._fetch_once(secret_id, entry, REFRESH_PAUSE_S)
+            now = self._monotonic()
+            may_ask = now - entry.refreshed_at >= REFRESH_PAUSE_S
+            if may_ask:
+                entry.refreshed_at = now
+            await self._fetch_once(secret_id, entry, 0.0 if may_ask else float("inf"))
             if entry.key == rejected and entry.step is not None:
                 entry.key = None
         return self._answer(entry)
@@ -236,18 +252,45 @@ class VaultKey:
         return secret_id or ""
 
     async def _read(self, secret_id: str) -> str:
-        """Return the secret; a POST, as a GET would put the id into access logs."""
-        answer: Any = (await self._client.rpc("get_secret", {"secret_id": secret_id}).execute()).data
-        if isinstance(answer, list):
-            answer = answer[0].get("key") if answer else None
-            if answer is None:
-                raise KeyUnavailable("secret_missing")
-        if not isinstance(answer, str) or not answer.strip():
-            raise KeyUnavailable("empty_secret")
-        key = answer.strip()  # pasted secrets often end with a line break
+        key = await _secret(self._client, secret_id)
         if not looks_like_a_key(key):
             raise KeyUnavailable("not_a_key")
         return key
+
+
+class VaultSecrets:
+    """Secrets of the Vault by their ids, read anew each time; whoever asks often keeps them."""
+
+    def __init__(self, client: AsyncPostgrestClient) -> None:
+        self._client = client
+
+    async def secret(self, secret_id: str) -> str:
+        """Return the secret without surrounding white space, within 3 s.
+
+        Raises:
+            SecretUnavailable: Naming the step that failed.
+        """
+        try:
+            async with asyncio.timeout(ASK_DEADLINE_S):
+                return await _secret(self._client, _canonical(secret_id) or "")
+        except KeyUnavailable as refusal:
+            raise SecretUnavailable(refusal.step) from None
+        except APIError as error:
+            raise SecretUnavailable(_failed_step(error)) from None
+        except (httpx.HTTPError, TimeoutError, ValueError, TypeError, AttributeError):
+            raise SecretUnavailable("vault_unreachable") from None
+
+
+async def _secret(client: AsyncPostgrestClient, secret_id: str) -> str:
+    """Return the secret; a POST, as a GET would put the id into access logs."""
+    answer: Any = (await client.rpc("get_secret", {"secret_id": secret_id}).execute()).data
+    if isinstance(answer, list):
+        answer = answer[0].get("key") if answer else None
+        if answer is None:
+            raise KeyUnavailable("secret_missing")
+    if not isinstance(answer, str) or not answer.strip():
+        raise KeyUnavailable("empty_secret")
+    return answer.strip()  # pasted secrets often end with a line break
 
 
 def looks_like_a_key(text: str) -> bool:

@@ -48,6 +48,11 @@ class SigningKeys:
         """True once a key set was had."""
         return self._keys is not None
 
+    @property
+    def count(self) -> int:
+        """Number of usable keys at hand; a project that signs with HS256 publishes none."""
+        return len(self._keys or ())
+
     async def key(self, kid: str, algorithm: str) -> PinnedKey | None:
         """Return the key of this id and algorithm, after asking Auth when the set is old or the id unknown."""
         if self._monotonic() - self._fetched_at >= FRESH_S:

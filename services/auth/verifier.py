@@ -151,6 +151,11 @@ class Verifier:
         if self._keys is not None:
             self._keys.purge()
 
+    @property
+    def published_keys(self) -> int:
+        """Number of published keys at hand, 0 before the first fetch and for a project that signs with HS256."""
+        return self._keys.count if self._keys is not None else 0
+
     def status(self) -> Literal["up", "down", "off"]:
         """Return how Auth answered last; `off` when no Auth is configured. Asks nobody."""
         sources = [source for source in (self._keys, self._auth_server) if source is not None]

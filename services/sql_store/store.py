@@ -1,41 +1,34 @@
 """The Store over SQL: PostgreSQL through asyncpg, SQLite through aiosqlite, both through SQLAlchemy Core.
 
-Every query names the owner. Writes cannot cross owners either: a message refers to (conversation, owner) and a
-conversation to (agent, owner), so the foreign keys refuse what does not belong together.
+Every query of a person's rows names the owner. Writes cannot cross owners either: a message refers to (conversation,
+owner) and a conversation to (agent, owner), so the foreign keys refuse what does not belong together.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Insert, Select, Update, bindparam, func, select, text
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import Connection, Insert, Update, bindparam, func, inspect, select, text
+from sqlalchemy.schema import CreateColumn
 
 from core.agent import Agent, agent_from_row
 from core.records import ConversationProgress, ConversationRow, Record, StoredConversation, Turn, record_to_dict
 from services.store import StoreRejected
 
-from .engine import DATABASE_ERRORS, open_engine, store_error
+from .calls import SqlCalls
+from .engine import open_engine
 from .tables import agents, conversations, deleted_conversation_costs, messages, metadata
 
 MAX_AGENTS = 100
 """Longest list `agents` returns; `services/store.py` promises it."""
 
 
-class SqlStore:
+class SqlStore(SqlCalls):
     """A `Store` with at most `pool_size` connections, of which every call holds one for at most `timeout_s`."""
-
-    def __init__(self, engine: AsyncEngine, timeout_s: float) -> None:
-        self._engine = engine
-        self._timeout_s = timeout_s
-        dialect = postgresql if engine.dialect.name == "postgresql" else sqlite
-        self._insert = cast("Callable[..., postgresql.Insert]", dialect.insert)
 
     @classmethod
     def open(cls, database_url: str, *, pool_size: int = 5, timeout_s: float = 5.0) -> SqlStore:
@@ -52,7 +45,9 @@ class SqlStore:
         return cls(open_engine(database_url, pool_size=pool_size, timeout_s=timeout_s), timeout_s)
 
     async def create_schema(self) -> None:
-        """Create the tables that are missing in an SQLite file; PostgreSQL gets its tables from the migrations.
+        """Create the tables and columns that are missing in an SQLite file.
+
+        PostgreSQL gets its tables from the migrations.
 
         Raises:
             ValueError: On PostgreSQL.
@@ -62,7 +57,7 @@ class SqlStore:
         async with self._transaction() as connection:
             # Several workers may start at once: the second waits here and then finds the tables.
             await connection.exec_driver_sql("begin immediate")
-            await connection.run_sync(metadata.create_all)
+            await connection.run_sync(_create_missing)
 
     async def agent(self, agent_id: str, user_id: str) -> Agent | None:
         """Return the active agent if it exists and belongs to the user."""
@@ -179,20 +174,6 @@ class SqlStore:
         key = ["conversation_id", "item_id"]
         return self._insert(messages).on_conflict_do_nothing(index_elements=key), rows
 
-    async def _rows(self, query: Select[Any]) -> list[dict[str, Any]]:
-        async with self._transaction() as connection:
-            return [dict(row) for row in (await connection.execute(query)).mappings()]
-
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
-        """Lend a connection for one transaction within the deadline; what fails inside becomes a StoreError."""
-        try:
-            async with asyncio.timeout(self._timeout_s), self._engine.begin() as connection:
-                yield connection
-        except DATABASE_ERRORS as error:
-            # "from None": the cause's text may hold the row, and a traceback would print it.
-            raise store_error(error) from None
-
 
 _PROGRESS = (
     conversations.update()
@@ -209,6 +190,21 @@ _PROGRESS = (
     )
 )
 """Update of a conversation's figures; the time keeps a progress that was delayed from undoing a later one."""
+
+
+def _create_missing(connection: Connection) -> None:
+    """Create the missing tables, and in those that are there what was added since: nullable columns and indexes."""
+    database = inspect(connection)
+    older = [metadata.tables[name] for name in database.get_table_names() if name in metadata.tables]
+    for table in older:
+        there = {column["name"] for column in database.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                definition = CreateColumn(column).compile(dialect=connection.dialect)
+                connection.exec_driver_sql(f"alter table {table.name} add column {definition}")
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)
+    metadata.create_all(connection)
 
 
 def _are_ids(*texts: str) -> bool:

@@ -177,10 +177,13 @@ calls = Table(
     Column("claimed_at", Instant),
     Column("ended_at", Instant),
     Column("end_reason", Text),
+    Column("auth_token_secret_id", Id),
     _agent_of_owner("calls"),
     Index("calls_user_id_idx", "user_id"),
     Index("calls_agent_id_idx", "agent_id"),
     Index("calls_expires_at_idx", "expires_at"),
+    Index("calls_created_at_idx", "created_at"),
+    Index("calls_claimed_at_idx", "claimed_at"),
 )
 
 conversations = Table(

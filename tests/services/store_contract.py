@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import pytest
 
+from core.calls import Call, PhoneNumber
 from core.records import ConversationProgress, ConversationRow, MessageRow, StoredConversation, Turn
 from services.store import ParentMissing, Store, StoreRejected
 
@@ -32,6 +33,9 @@ class Bench(Protocol):
 
     async def agent(self, user_id: str, **columns: Any) -> str:
         """Store an agent of the user with these columns and defaults for the rest; return its id."""
+
+    async def number(self, number: PhoneNumber) -> None:
+        """Store a phone number."""
 
     async def rows(self, table: str, **where: Any) -> list[dict[str, Any]]:
         """Return the rows of a table whose columns equal the values given, past all ownership."""
@@ -441,3 +445,207 @@ async def many_callers_at_once_are_all_served(bench: Bench) -> None:
 async def ping_returns_when_the_database_answers(bench: Bench) -> None:
     """A reachable database answers the ping."""
     await bench.store.ping()
+
+
+def sid() -> str:
+    return f"CA{uuid4().hex}"
+
+
+def call_of(user_id: str, agent_id: str, **changes: Any) -> Call:
+    call = Call(sid(), agent_id, user_id, "AC" + "a" * 32, "+14155550100", "+14155550199", {"greeting": "Hallo ☎"})
+    return replace(call, **changes)
+
+
+async def waiting(bench: Bench, **changes: Any) -> Call:
+    """Store a call of a new user that waits from START to LATER, with the token hash "hash"."""
+    user = await bench.user()
+    call = call_of(user, await bench.agent(user), **changes)
+    assert await bench.store.put_call(call, token_hash="hash", created_at=START, expires_at=LATER)
+    return call
+
+
+@clause
+async def number_leads_to_its_agent(bench: Bench) -> None:
+    """A number says which agent answers and whose token signs; an unknown number is None."""
+    user = await bench.user()
+    number = PhoneNumber(f"+1{uuid4().int % 10**13:013}", await bench.agent(user), user, "AC" + "b" * 32, str(uuid4()))
+    await bench.number(number)
+    assert await bench.store.number(number.number) == number
+    assert await bench.store.number("+19999999999") is None
+    assert await bench.store.number("nonsense,or=(number.neq.0)") is None
+
+
+@clause
+async def waiting_call_is_claimed_once_with_everything_in_it(bench: Bench) -> None:
+    """The first claim with the token gets the whole call; the second gets nothing."""
+    call = await waiting(bench, auth_token_secret_id=str(uuid4()), config={"call_settings": {"silence_timeout_s": 4}})
+    assert await bench.store.claim_call(call.call_sid, token_hash="hash", now=START) == call
+    assert await bench.store.claim_call(call.call_sid, token_hash="hash", now=START) is None
+    stored = await bench.store.call(call.call_sid)
+    assert stored is not None
+    assert (stored.call, stored.created_at, stored.expires_at, stored.claimed_at) == (call, START, LATER, START)
+    assert (stored.ended_at, stored.end_reason) == (None, None)
+
+
+@clause
+async def claims_that_do_not_fit_are_refused(bench: Bench) -> None:
+    """A wrong token, none, one in another case, a late claim and an unknown call get nothing and change nothing."""
+    call = await waiting(bench)
+    for token_hash, now in (("other", START), (None, START), ("HASH", START), ("hash", LATER), ("hash", LATEST)):
+        assert await bench.store.claim_call(call.call_sid, token_hash=token_hash, now=now) is None
+    assert await bench.store.claim_call(sid(), token_hash="hash", now=START) is None
+    (row,) = await bench.rows("calls", call_sid=call.call_sid)
+    assert (row["claimed_at"], row["token_hash"]) == (None, "hash")
+
+
+@clause
+async def call_without_a_token_is_claimed_without_one(bench: Bench) -> None:
+    """A row written without a token is claimed by whoever has none, and by nobody who brings one."""
+    user = await bench.user()
+    call = call_of(user, await bench.agent(user), account_sid=None, from_number=None, to_number=None, config={})
+    assert await bench.store.put_call(call, token_hash=None, created_at=START, expires_at=LATER)
+    assert await bench.store.claim_call(call.call_sid, token_hash="hash", now=START) is None
+    assert await bench.store.claim_call(call.call_sid, token_hash=None, now=START) == call
+
+
+@clause
+async def of_many_claims_at_once_one_wins(bench: Bench) -> None:
+    """Twenty who ask at the same time for one call: exactly one gets it."""
+    call = await waiting(bench)
+    claims = (bench.store.claim_call(call.call_sid, token_hash="hash", now=START) for _ in range(20))
+    won = [claim for claim in await asyncio.gather(*claims) if claim is not None]
+    assert won == [call]
+
+
+@clause
+async def announcing_again_replaces_what_nobody_claimed(bench: Bench) -> None:
+    """The later announcement of a waiting call counts, with its own token and agent."""
+    call = await waiting(bench)
+    other = await bench.user()
+    again = replace(call, agent_id=await bench.agent(other), user_id=other, config={}, from_number=None)
+    assert await bench.store.put_call(again, token_hash="new", created_at=START, expires_at=LATEST)
+    assert await bench.store.claim_call(call.call_sid, token_hash="hash", now=START) is None
+    assert await bench.store.claim_call(call.call_sid, token_hash="new", now=LATER) == again
+
+
+@clause
+async def live_call_is_not_replaced(bench: Bench) -> None:
+    """A call that is being held stays as it is; after its end the same sid may be announced again."""
+    call = await waiting(bench)
+    assert await bench.store.claim_call(call.call_sid, token_hash="hash", now=START) == call
+    again = replace(call, config={"name": "Mallory"})
+    assert not await bench.store.put_call(again, token_hash="new", created_at=START, expires_at=LATEST)
+    stored = await bench.store.call(call.call_sid)
+    assert stored is not None
+    assert stored.call == call
+    await bench.store.end_call(call.call_sid, ended_at=LATER, end_reason="agent_ended")
+    assert await bench.store.put_call(again, token_hash="new", created_at=START, expires_at=LATEST)
+    assert await bench.store.claim_call(call.call_sid, token_hash="new", now=LATER) == again
+
+
+@clause
+async def announcements_of_one_call_at_once_leave_one_row(bench: Bench) -> None:
+    """Ten at the same time are all stored, one after the other, and the last one counts."""
+    user = await bench.user()
+    call = call_of(user, await bench.agent(user))
+    puts = (
+        bench.store.put_call(call, token_hash=f"hash {number}", created_at=START, expires_at=LATER)
+        for number in range(10)
+    )
+    assert await asyncio.gather(*puts) == [True] * 10
+    assert len(await bench.rows("calls", call_sid=call.call_sid)) == 1
+
+
+@clause
+async def call_with_another_users_agent_is_rejected(bench: Bench) -> None:
+    """Nobody announces a call for an agent that is not the user's, or for none."""
+    owner, stranger = await bench.user(), await bench.user()
+    for agent_id in (await bench.agent(owner), str(uuid4())):
+        call = call_of(stranger, agent_id)
+        with pytest.raises(ParentMissing):
+            await bench.store.put_call(call, token_hash="hash", created_at=START, expires_at=LATER)
+        assert await bench.store.call(call.call_sid) is None
+
+
+@clause
+async def calls_that_can_never_fit_are_rejected_without_their_words(bench: Bench) -> None:
+    """Nonsense in a call is StoreRejected, and no error repeats it."""
+    user = await bench.user()
+    good = call_of(user, await bench.agent(user))
+    secret = "very private words"
+    times = {"created_at": START, "expires_at": LATER}
+    bad: list[tuple[Call, dict[str, str]]] = [
+        (replace(good, config={"number": float("nan"), "text": secret}), times),
+        (replace(good, from_number=f"{secret} \ud800"), times),
+        (replace(good, agent_id=secret), times),
+        (replace(good, auth_token_secret_id=secret), times),
+        (good, times | {"expires_at": "yesterday"}),
+    ]
+    for call, when in bad:
+        with pytest.raises(StoreRejected) as caught:
+            await bench.store.put_call(call, token_hash="hash", **when)
+        assert secret not in f"{caught.value!s} {caught.value!r}"
+    assert await bench.store.call(good.call_sid) is None
+
+
+@clause
+async def ended_call_keeps_neither_configuration_nor_token(bench: Bench) -> None:
+    """The end empties the row, and a call that ended before its stream opened cannot be claimed."""
+    call = await waiting(bench)
+    await bench.store.end_call(call.call_sid, ended_at=LATER, end_reason="internal")
+    stored = await bench.store.call(call.call_sid)
+    assert stored is not None
+    assert (stored.call, stored.ended_at, stored.end_reason) == (replace(call, config={}), LATER, "internal")
+    (row,) = await bench.rows("calls", call_sid=call.call_sid)
+    assert row["token_hash"] is None
+    assert await bench.store.claim_call(call.call_sid, token_hash=None, now=START) is None
+    await bench.store.end_call(sid(), ended_at=LATER, end_reason="internal")
+
+
+@clause
+async def first_end_of_a_call_stays(bench: Bench) -> None:
+    """A second end changes nothing, unless the first said no more than that the caller left."""
+    call = await waiting(bench)
+    for reason, stays in (("client_left", "client_left"), ("agent_ended", "agent_ended"), ("idle", "agent_ended")):
+        await bench.store.end_call(call.call_sid, ended_at=LATER, end_reason=reason)
+        stored = await bench.store.call(call.call_sid)
+        assert stored is not None
+        assert stored.end_reason == stays
+
+
+@clause
+async def deleted_call_is_gone(bench: Bench) -> None:
+    """Deleting says whether there was a call."""
+    call = await waiting(bench)
+    assert await bench.store.delete_call(call.call_sid)
+    assert not await bench.store.delete_call(call.call_sid)
+    assert await bench.store.call(call.call_sid) is None
+
+
+@clause
+async def expired_calls_are_removed_and_ended_ones_emptied(bench: Bench) -> None:
+    """Unclaimed calls go when they expire; live ones keep all; after a day, or 30 days, nobody can be live."""
+    user = await bench.user()
+    agent = await bench.agent(user)
+    now, day_ago, month_ago = LATER, "2026-11-19T12:00:00.000000+00:00", "2026-10-20T12:00:00.000000+00:00"
+    calls = {}
+    for name, created, expires, claimed in (
+        ("fresh", START, LATEST, None),
+        ("unclaimed", START, LATER, None),
+        ("live", START, LATER, START),
+        ("crashed", day_ago, START, day_ago),
+        ("ancient", month_ago, day_ago, month_ago),
+    ):
+        calls[name] = call_of(user, agent)
+        await bench.store.put_call(calls[name], token_hash="hash", created_at=created, expires_at=expires)
+        if claimed:
+            assert await bench.store.claim_call(calls[name].call_sid, token_hash="hash", now=claimed)
+    assert await bench.store.remove_expired(now) >= 2
+    left = {name: await bench.rows("calls", call_sid=call.call_sid) for name, call in calls.items()}
+    assert [name for name, rows in left.items() if not rows] == ["unclaimed", "ancient"]
+    kept = {name: (rows[0]["config"], rows[0]["token_hash"]) for name, rows in left.items() if rows}
+    assert kept == {
+        "fresh": (dict(calls["fresh"].config), "hash"),
+        "live": (dict(calls["live"].config), "hash"),
+        "crashed": ({}, None),
+    }

@@ -7,6 +7,7 @@ import contextlib
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,6 +16,7 @@ import pytest
 
 from cli.local_postgres import LocalServerError
 from cli.local_supabase import MIGRATIONS, LocalSupabase
+from core.calls import PhoneNumber
 from services.sql_store import SqlStore
 from services.supabase_client import open_data_client, open_http
 from services.supabase_store import SupabaseStore
@@ -95,11 +97,12 @@ OLD = {name: str(uuid4()) for name in ("user", "agent", "talk")}
 
 
 def new_tables() -> str:
-    """Return what section 4 of the page says to copy from the tables migration."""
+    """Return what section 4 of the page says to copy from the migrations of tables and of calls."""
     text = next(MIGRATIONS.glob("*_voice_tables.sql")).read_text(encoding="utf-8")
     statements = re.findall(r"^create (?:table|index) .*?;$", text, re.MULTILINE | re.DOTALL)
     names = ("phone_numbers", "calls", "deleted_conversation_costs")
-    return "\n".join(each for each in statements if re.search(rf"public\.({'|'.join(names)}) \(", each))
+    copied = [each for each in statements if re.search(rf"public\.({'|'.join(names)}) \(", each)]
+    return "\n".join([*copied, next(MIGRATIONS.glob("*_voice_calls.sql")).read_text(encoding="utf-8")])
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +141,12 @@ class AdaptedBench:
         filled = f"select {names} from jsonb_populate_record(null::public.agents, {values})"  # noqa: S608 - quoted
         await asyncio.to_thread(self.project.sql, f"insert into public.agents ({names}) {filled}")
         return agent_id
+
+    async def number(self, number: PhoneNumber) -> None:
+        row = quoted(json.dumps(asdict(number)))
+        names = ", ".join(asdict(number))
+        filled = f"select {names} from jsonb_populate_record(null::public.phone_numbers, {row}::jsonb)"  # noqa: S608
+        await asyncio.to_thread(self.project.sql, f"insert into public.phone_numbers ({names}) {filled}")
 
     async def rows(self, table: str, **where: Any) -> list[dict[str, Any]]:
         condition = " and ".join(f"{name} = {quoted(str(value))}" for name, value in where.items())

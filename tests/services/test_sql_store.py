@@ -17,12 +17,23 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import select
 
+from core.calls import PhoneNumber
 from services.sql_store import SqlStore, migrate
 from services.sql_store.engine import postgres_arguments
 from services.sql_store.tables import metadata
-from services.store import StoreRejected, StoreUnavailable
+from services.store import ParentMissing, StoreRejected, StoreUnavailable
 from tests.fakes.postgres import Postgres, missing
-from tests.services.store_contract import CONTRACT, Clause, begun, conversation_row, message_row, name_of
+from tests.services.store_contract import (
+    CONTRACT,
+    LATER,
+    START,
+    Clause,
+    begun,
+    call_of,
+    conversation_row,
+    message_row,
+    name_of,
+)
 
 REPOSITORY = Path(__file__).parent.parent.parent
 
@@ -40,6 +51,9 @@ class SqlBench:
         agent_id = str(uuid4())
         await self.store.put_agent({"id": agent_id, "user_id": user_id, **columns})
         return agent_id
+
+    async def number(self, number: PhoneNumber) -> None:
+        await self.store.put_number(number)
 
     async def rows(self, table: str, **where: Any) -> list[dict[str, Any]]:
         source = metadata.tables[table]
@@ -347,5 +361,51 @@ def test_store_works_without_lasting_statements(migrated: str) -> None:
             row = await begun(bench)
             await bench.store.save([message_row(row, n) for n in range(5)])
             assert len(await bench.store.history(row.id, row.user_id)) == 5
+
+    asyncio.run(run())
+
+
+def test_older_sqlite_file_gets_what_it_lacks(tmp_path: Path) -> None:
+    """A file made before a column and an index were thought of is brought up to date, and keeps its rows."""
+    url = f"sqlite:///{tmp_path}/voice.db"
+
+    async def seed() -> str:
+        async with opened(url) as bench:
+            user = await bench.user()
+            call = call_of(user, await bench.agent(user))
+            await bench.store.put_call(call, token_hash="hash", created_at=START, expires_at=LATER)
+            return call.call_sid
+
+    async def read(call_sid: str) -> str | None:
+        async with opened(url) as bench:
+            stored = await bench.store.call(call_sid)
+            return stored.call.auth_token_secret_id if stored else "gone"
+
+    call_sid = asyncio.run(seed())
+    with contextlib.closing(sqlite3.connect(tmp_path / "voice.db")) as file:
+        file.execute("alter table calls drop column auth_token_secret_id")
+        file.execute("drop index calls_created_at_idx")
+        file.execute("create table somebody_elses (id text)")
+        file.commit()
+    assert asyncio.run(read(call_sid)) is None
+    with contextlib.closing(sqlite3.connect(tmp_path / "voice.db")) as file:
+        assert file.execute("select 1 from sqlite_master where name = 'calls_created_at_idx'").fetchone()
+
+
+def test_number_is_given_to_another_agent(database_url: str) -> None:
+    """Putting a number again changes who answers it; one that is no number, or another's agent, is refused."""
+
+    async def run() -> None:
+        async with opened(database_url) as bench:
+            user, other = await bench.user(), await bench.user()
+            number = PhoneNumber(f"+1{uuid4().int % 10**13:013}", await bench.agent(user), user)
+            await bench.store.put_number(number)
+            again = PhoneNumber(number.number, await bench.agent(other), other, "AC" + "1" * 32)
+            await bench.store.put_number(again)
+            assert await bench.store.number(number.number) == again
+            with pytest.raises(ParentMissing):
+                await bench.store.put_number(PhoneNumber(number.number, again.agent_id, user))
+            with pytest.raises(StoreRejected):
+                await bench.store.put_number(PhoneNumber("0415 555", number.agent_id, user))
 
     asyncio.run(run())

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict
 from typing import Any
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from postgrest import AsyncPostgrestClient
 
 from cli.local_postgres import free_port
 from cli.local_supabase import LocalSupabase
+from core.calls import PhoneNumber
 from core.records import ConversationRow
 from services.store import ParentMissing, StoreError, StoreRejected, StoreUnavailable
 from services.supabase_client import open_data_client, open_http
@@ -53,6 +55,12 @@ class SupabaseBench:
         filled = f"select {names} from jsonb_populate_record(null::public.agents, {values})"  # noqa: S608 - quoted
         await asyncio.to_thread(self.project.sql, f"insert into public.agents ({names}) {filled}")
         return agent_id
+
+    async def number(self, number: PhoneNumber) -> None:
+        row = quoted(json.dumps(asdict(number)))
+        names = ", ".join(asdict(number))
+        filled = f"select {names} from jsonb_populate_record(null::public.phone_numbers, {row}::jsonb)"  # noqa: S608
+        await asyncio.to_thread(self.project.sql, f"insert into public.phone_numbers ({names}) {filled}")
 
     async def rows(self, table: str, **where: Any) -> list[dict[str, Any]]:
         condition = " and ".join(f"{name} = {quoted(str(value))}" for name, value in where.items())

@@ -8,9 +8,10 @@ from uuid import uuid4
 
 import pytest
 
+from cli.local_postgres import free_port
 from cli.local_supabase import LocalSupabase
 from services.supabase_client import open_data_client, open_http
-from services.vault import HOW_TO_MEND, KeyUnavailable, VaultKey, looks_like_a_key
+from services.vault import HOW_TO_MEND, KeyUnavailable, SecretUnavailable, VaultKey, VaultSecrets, looks_like_a_key
 from tests.fakes.local_supabase import project
 
 __all__ = ["project"]
@@ -118,3 +119,50 @@ def test_secret_ids_that_are_none(project: LocalSupabase) -> None:
 def test_what_looks_like_a_key(text: str, is_key: bool) -> None:
     """Keys of OpenAI and of compatible services pass; placeholders and other credentials do not."""
     assert looks_like_a_key(text) is is_key
+
+
+def secret(project: LocalSupabase, secret_id: str, service_key: str | None = None) -> str:
+    """Read any secret through the project's data API."""
+
+    async def run() -> str:
+        async with open_http() as http:
+            return await VaultSecrets(open_data_client(project.url, service_key or project.service_key, http)).secret(
+                secret_id
+            )
+
+    return asyncio.run(run())
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("text", ["0123456789abcdef" * 2, "  sb_secret_is_fine_here\n", "short"])
+def test_any_secret_comes_out_of_the_vault(project: LocalSupabase, text: str) -> None:
+    """A phone account's token need not look like an API key, and comes without the line break it was pasted with."""
+    assert secret(project, project.store_secret(text)) == text.strip()
+
+
+@pytest.mark.postgres
+def test_secret_that_cannot_be_had_names_the_step(project: LocalSupabase) -> None:
+    """The steps are those of keys, and the error does not speak of keys."""
+    for secret_id, service_key, step in (
+        ("not-a-uuid", None, "bad_secret_id"),
+        (str(uuid4()), None, "secret_missing"),
+        (project.store_secret("   "), None, "empty_secret"),
+        (str(uuid4()), "sb_secret_wrong", "service_key_refused"),
+        (str(uuid4()), project.publishable_key, "not_permitted"),
+    ):
+        with pytest.raises(SecretUnavailable, match=f"no secret: {step}") as caught:
+            secret(project, secret_id, service_key)
+        assert not isinstance(caught.value, KeyUnavailable)
+
+
+def test_vault_that_is_away_is_named_in_time() -> None:
+    """With nobody listening the step is vault_unreachable."""
+
+    async def run() -> str:
+        async with open_http() as http:
+            client = open_data_client(f"http://127.0.0.1:{free_port()}", "sb_secret_test", http)
+            with pytest.raises(SecretUnavailable) as caught:
+                await VaultSecrets(client).secret(str(uuid4()))
+            return caught.value.step
+
+    assert asyncio.run(run()) == "vault_unreachable"

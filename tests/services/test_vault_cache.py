@@ -223,13 +223,14 @@ def test_failure_is_remembered_for_two_seconds() -> None:
     run(action)
 
 
-def test_key_that_openai_refuses_is_fetched_again_once() -> None:
-    """After a 401 all sessions together cause one fetch and get the new key."""
+@pytest.mark.parametrize("age_s", [0, 10, 200])
+def test_key_that_openai_refuses_is_fetched_again_once(age_s: int) -> None:
+    """After a 401 all sessions together cause one fetch and get the new key, however lately the old one was fetched."""
 
     async def action(at: Bench) -> None:
         await at.source.key()
         at.holds(OTHER_KEY)
-        at.clock.now += 10
+        at.clock.now += age_s
         assert await asyncio.gather(*(at.source.refresh(KEY) for _ in range(50))) == [OTHER_KEY] * 50
         assert at.fetches() == 2
         assert await at.source.key() == OTHER_KEY

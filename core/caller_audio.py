@@ -1,0 +1,58 @@
+"""The caller's audio on its way to the voice service: the media clock, its holes, and what must wait.
+
+Twilio sends 20 ms at a time, in silence too, and its timestamps jump where audio was lost. A voice activity detection
+that is given no bytes cannot hear silence, so holes are filled (Twilio reference, section 1.4).
+"""
+
+from __future__ import annotations
+
+from core.twilio import BYTES_PER_MS, SILENCE
+
+HELD_BYTES = 80_000
+"""Audio kept while there is no voice service to take it: 10 s (Twilio reference, section 2.3)."""
+
+MAX_GAP_MS = 10_000
+"""Longest hole that is filled with silence (Twilio reference, section 1.4)."""
+
+MIN_GAP_MS = 20
+"""Shortest hole: one frame of Twilio's. Less is a rounding of the timestamps."""
+
+
+class CallerAudio:
+    """The audio of one caller; true while some of it waits."""
+
+    __slots__ = ("_ends_ms", "_held")
+
+    def __init__(self) -> None:
+        self._ends_ms: int | None = None
+        self._held = bytearray()
+
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
+    def gap_ms(self, timestamp_ms: int) -> int:
+        """Return the milliseconds of silence that belong before a frame, at most `MAX_GAP_MS`."""
+        missing = 0 if self._ends_ms is None else timestamp_ms - self._ends_ms
+        return min(missing, MAX_GAP_MS) if missing >= MIN_GAP_MS else 0
+
+    def took(self, timestamp_ms: int, audio_bytes: int) -> None:
+        """Move the media clock behind a frame; it never goes back."""
+        ends_ms = timestamp_ms + audio_bytes // BYTES_PER_MS
+        self._ends_ms = max(ends_ms, self._ends_ms or 0)
+
+    def filled(self, timestamp_ms: int, audio: bytes) -> bytes:
+        """Return a frame's audio with the silence before it, and move the media clock behind it."""
+        silence = SILENCE * (self.gap_ms(timestamp_ms) * BYTES_PER_MS)
+        self.took(timestamp_ms, len(audio))
+        return silence + audio
+
+    def hold(self, audio: bytes) -> None:
+        """Keep audio for later; of more than `HELD_BYTES` the oldest is dropped."""
+        self._held += audio
+        del self._held[:-HELD_BYTES]
+
+    def release(self) -> bytes:
+        """Return what was kept, oldest first, and keep it no longer."""
+        held = bytes(self._held)
+        self._held.clear()
+        return held

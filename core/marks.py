@@ -1,0 +1,69 @@
+"""The marks behind the audio of a call: which are out, and what one that comes back says.
+
+A mark comes back when everything before it was played or flushed by `clear`; the two look alike. So each `clear` begins
+a generation, and a mark of an older one says nothing about what was heard (Twilio reference, section 4.2).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from core import twilio
+
+MAX_MARKS = 4096
+"""Marks that may be out; beyond it the oldest is forgotten. With a mark for 100 ms that is seven minutes of audio."""
+
+
+class Played(NamedTuple):
+    """What a mark that came back says: so many milliseconds of an item were played; no item for a bare mark."""
+
+    item_id: str
+    played_ms: int
+
+
+class Marks:
+    """The marks of one stream; true while one is out.
+
+    Args:
+        stream_sid: Of the stream.
+    """
+
+    __slots__ = ("_count", "_generation", "_out", "_stream_sid")
+
+    def __init__(self, stream_sid: str) -> None:
+        self._stream_sid = stream_sid
+        self._generation = 1
+        self._count = 0
+        self._out: dict[int, Played] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._out)
+
+    def next(self, item_id: str = "", sent_ms: int = 0) -> bytes:
+        """Return the message of a mark that comes back when everything sent until now was played.
+
+        Args:
+            item_id: Item the audio before it belongs to; empty for a bare mark.
+            sent_ms: How much of that item was sent.
+        """
+        self._count += 1
+        self._out[self._count] = Played(item_id, sent_ms)
+        if len(self._out) > MAX_MARKS:
+            del self._out[next(iter(self._out))]
+        return twilio.mark_message(self._stream_sid, str(twilio.MarkName(self._generation, self._count)))
+
+    def returned(self, name: str) -> Played | None:
+        """Take a mark that came back; None when it was flushed, came before or is none of ours."""
+        mark = twilio.read_mark_name(name)
+        if mark is None or mark.generation != self._generation or mark.number not in self._out:
+            return None
+        played = self._out[mark.number]
+        self._out = {number: out for number, out in self._out.items() if number > mark.number}
+        return played
+
+    def flush(self) -> set[str]:
+        """Begin a generation, because the queue is emptied; returns the items whose audio was out."""
+        items = {played.item_id for played in self._out.values()}
+        self._generation += 1
+        self._out.clear()
+        return items

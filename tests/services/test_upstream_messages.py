@@ -1,0 +1,219 @@
+"""An open link to the Realtime API: messages both ways, its end from either side, services that do not read."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from core.recovery import Loss
+from services import upstream as upstream_module
+from services.upstream import Target, Upstream
+from tests.fakes.raw_websocket import CLOSE, CONTINUATION, PING, PONG, TEXT
+from tests.fakes.scripted_upstream import LOOPS, Heard, Peer, ScriptedUpstream, idle, until
+
+TARGET = Target("sk-secret-key-of-the-test", "gpt-realtime-2.1", "a1b2")
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+@pytest.fixture(params=LOOPS, ids=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    """Return what runs a coroutine within a deadline, on either event loop."""
+    return lambda work: request.param(asyncio.wait_for(work, 10))
+
+
+def test_what_comes_before_listening_is_kept(run):
+    """Messages and the loss that come before `listen` are given then, in order."""
+
+    async def talk(peer: Peer) -> None:
+        await peer.upgrade()
+        for n in range(3):
+            await peer.send(TEXT, b"%d" % n)
+        await peer.send(CLOSE, struct.pack(">H", 3000) + b"invalid_request_error.invalid_api_key")
+        await peer.wait_gone()
+
+    async def scenario():
+        async with ScriptedUpstream(talk) as service:
+            link = await Upstream(service.url).open(TARGET)
+            await asyncio.wait_for(service.peers[0].gone.wait(), 1)
+            await asyncio.sleep(0)
+            heard = Heard(link)
+            assert await heard.lost() == Loss("closed", code="invalid_api_key", status=3000)
+            assert heard.messages == [b"0", b"1", b"2"] and len(heard.losses) == 1
+
+    run(scenario())
+
+
+def test_messages_go_both_ways_whole(run):
+    """Fragments are joined, pings answered, and what is sent arrives as text."""
+    got: list[tuple[int, bytes]] = []
+
+    async def talk(peer: Peer) -> None:
+        await peer.upgrade()
+        await peer.send(TEXT, b"one ", fin=False)
+        await peer.send(PING, b"there?")
+        await peer.send(CONTINUATION, b"two ", fin=False)
+        await peer.send(CONTINUATION, b"three")
+        await peer.send(TEXT, b"x" * 9_000_000)
+        while len(got) < 3:
+            got.append(await peer.receive())
+
+    async def scenario():
+        async with ScriptedUpstream(talk) as service:
+            heard = Heard(link := await Upstream(service.url).open(TARGET))
+            assert link.send(b'{"a":1}') and link.send(b"x" * 70_000, droppable=True)
+            await until(lambda: len(heard.messages) == 2)
+            assert heard.messages[0] == b"one two three" and len(heard.messages[1]) == 9_000_000
+            await until(lambda: len(got) == 3)
+            assert (PONG, b"there?") in got and (TEXT, b'{"a":1}') in got and (TEXT, b"x" * 70_000) in got
+            link.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("payload", "loss"),
+    [
+        (b"", Loss("closed", status=1005)),
+        (struct.pack(">H", 1001) + b"Your session hit the maximum duration.", Loss("closed", status=1001)),
+        (struct.pack(">H", 1011), Loss("closed", status=1011)),
+        (struct.pack(">H", 4999) + b"\xff\xfe", None),
+        (b"\x03", None),
+        (struct.pack(">H", 999), None),
+    ],
+)
+def test_close_of_the_service_is_a_loss(run, payload, loss):
+    """A close frame ends the link once, with its code; one that is no good frame is a loss too."""
+
+    async def talk(peer: Peer) -> None:
+        await peer.upgrade()
+        await peer.send(CLOSE, payload)
+        await peer.wait_gone()
+
+    async def scenario():
+        async with ScriptedUpstream(talk) as service:
+            heard = Heard(link := await Upstream(service.url).open(TARGET))
+            seen = await heard.lost()
+            assert loss is None or seen == loss
+            await asyncio.wait_for(service.peers[0].gone.wait(), 2)
+            assert len(heard.losses) == 1 and link.send(b"x") is False
+
+    run(scenario())
+
+
+def test_connection_that_breaks_is_a_loss(run):
+    """A TCP connection that ends in the middle of a frame is a loss without a code."""
+
+    async def talk(peer: Peer) -> None:
+        await peer.upgrade()
+        await peer.write(b"\x81\x7e\x10\x00half")
+
+    async def scenario():
+        async with ScriptedUpstream(talk) as service:
+            heard = Heard(await Upstream(service.url).open(TARGET))
+            assert await heard.lost() == Loss("closed")
+            assert heard.messages == []
+
+    run(scenario())
+
+
+def test_fragments_that_add_up_to_too_much_are_a_loss(run, monkeypatch):
+    """One message may not grow without end."""
+    monkeypatch.setattr(upstream_module, "MAX_MESSAGE_BYTES", 100_000)
+
+    async def talk(peer: Peer) -> None:
+        await peer.upgrade()
+        await peer.send(TEXT, bytes(60_000), fin=False)
+        await peer.send(CONTINUATION, bytes(60_000), fin=False)
+        await peer.wait_gone()
+
+    async def scenario():
+        async with ScriptedUpstream(talk) as service:
+            heard = Heard(await Upstream(service.url).open(TARGET))
+            assert await heard.lost() == Loss("error", code="message_too_big")
+
+    run(scenario())
+
+
+def test_service_that_vanished_is_noticed_by_pings(run, monkeypatch):
+    """Without any answer to a ping the link is lost (promise P6)."""
+    monkeypatch.setattr(upstream_module, "PING_IDLE_S", 0.1)
+    monkeypatch.setattr(upstream_module, "PING_REPLY_S", 0.1)
+
+    async def scenario():
+        async with ScriptedUpstream(idle) as service:
+            heard = Heard(await Upstream(service.url).open(TARGET))
+            assert (await asyncio.wait_for(heard.lost(), 3)).cause == "closed"
+
+    run(scenario())
+
+
+# ---------------------------------------------------------------------- closing, and services that do not read
+
+
+def test_close_is_polite_and_final(run):
+    """The service sees 1000; nothing of the link is heard afterwards, and the socket is gone."""
+    codes: list[int] = []
+
+    async def talk(peer: Peer) -> None:
+        await peer.upgrade()
+        opcode, payload = await peer.receive()
+        assert opcode == CLOSE
+        codes.append(struct.unpack(">H", payload[:2])[0])
+        await peer.send(TEXT, b"late")
+        await peer.send(CLOSE, payload)
+        await peer.wait_gone()
+
+    async def scenario():
+        async with ScriptedUpstream(talk) as service:
+            heard = Heard(link := await Upstream(service.url).open(TARGET))
+            link.close()
+            link.close()
+            assert link.send(b"x") is False
+            await asyncio.wait_for(service.peers[0].gone.wait(), 1)
+            assert codes == [1000] and heard.messages == [] and heard.losses == []
+
+    run(scenario())
+
+
+def test_close_that_is_not_answered_drops_the_socket(run, monkeypatch):
+    """A service that does not answer the close loses the connection after a moment."""
+    monkeypatch.setattr(upstream_module, "CLOSE_WAIT_S", 0.1)
+
+    async def scenario():
+        async with ScriptedUpstream(idle) as service:
+            link = await Upstream(service.url).open(TARGET)
+            link.close()
+            await asyncio.wait_for(service.peers[0].gone.wait(), 1)
+
+    run(scenario())
+
+
+def test_service_that_does_not_read_loses_audio_then_the_link(run):
+    """Beyond the backlog audio is dropped and counted; when even events pile up, the link is lost as stalled."""
+
+    async def deaf(peer: Peer) -> None:
+        await peer.upgrade()
+        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await asyncio.sleep(5)
+
+    async def scenario():
+        async with ScriptedUpstream(deaf) as service:
+            heard = Heard(link := await Upstream(service.url).open(TARGET))
+            audio = b"x" * 64_000
+            for _ in range(300):
+                if not link.send(audio, droppable=True):
+                    break
+                await asyncio.sleep(0)
+            assert link.dropped == 1 and not heard.losses
+            assert link.send(b"event")
+            for _ in range(300):
+                link.send(audio)
+                await asyncio.sleep(0)
+            assert await heard.lost() == Loss("stalled")
+            assert len(heard.losses) == 1
+
+    run(scenario())
