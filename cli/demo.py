@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import json
 import os
-import shutil
 import signal
+import socket
 import sys
 import time
 import webbrowser
-from pathlib import Path
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any
 
-from cli.demo_data import DEMO_AGENTS, DEMO_USER_ID
-from core.settings import Settings, read_settings
+from cli.console import STARTED_AT, paint, say
+from cli.demo_data import DEMO_AGENTS, DEMO_USER_ID, demo_dir
+from cli.demo_project import DemoProject
+from cli.local_postgres import LocalServerError
+from core.settings import Settings, SettingsError, read_settings
 from server import Server, run, start
 from services import log as logs
 from services.auth import load_development_secret, mint_development_token
@@ -25,108 +30,179 @@ from simulator.openai import RealtimeSimulator
 TOKEN_S = 12 * 3600
 """Life of the demo's token: a working day."""
 
-DEMO_DIR = Path("data/demo")
+SIMULATOR_KEY = "sk-demo-key-of-the-simulated-service"  # gitleaks:allow - opens nothing
+
+OPENAI_URL = "wss://api.openai.com/v1/realtime"
+
+TAKEN_OVER = (
+    "LOG_LEVEL", "LOG_DIR", "DEBUG", "MAX_CONNECTIONS", "MAX_SESSIONS_PER_USER", "CONNECTION_TIMEOUT", "IDLE_TIMEOUT",
+    "DAILY_BUDGET_USD_PER_USER", "ALLOWED_ORIGINS", "QUERY_TOKENS", "OPENAI_MODEL", "OPENAI_TRANSCRIPTION_MODEL",
+)  # fmt: skip
+"""Settings the demo takes from the environment; it decides all others, and reads no `.env`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Who plays in this demo: the settings, the user's token and the user's agents."""
+
+    settings: Settings
+    token: str
+    agents: tuple[dict[str, Any], ...]
 
 
 def main(argv: list[str]) -> int:
-    """Run the demo until it is interrupted."""
+    """Run the demo until it is interrupted.
+
+    Returns:
+        0 after an interruption, 1 when it could not start, 2 when the command line is wrong.
+    """
     options = _options(argv)
-    if os.environ.get("NODE_ENV", os.environ.get("APP_ENV", "")) == "production":
-        print("The demo does not run in production: NODE_ENV is production.", file=sys.stderr)
+    if os.environ.get("NODE_ENV") == "production" or os.environ.get("APP_ENV") == "production":
+        say("The demo does not run in production: NODE_ENV is production.")
         return 1
     try:
         run(_demo(options))
+    except SettingsError as error:
+        say("The demo cannot start. Mend these settings: " + "; ".join(error.problems))
+        return 2
+    except LocalServerError as error:
+        say(f"The local Supabase project could not be started: {error}")
+        return 1
     except OSError as error:
-        print(f"The demo cannot listen on port {options.port}: {error.strerror}. Try --port.", file=sys.stderr)
+        say(_listening_failed(error, options.port))
         return 1
     return 0
 
 
 def _options(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="./voice demo", description="Run everything on this machine; no account, no key.")
-    parser.add_argument("--port", type=int, default=8080, help="port of the page and the doors (default 8080)")
+    parser = argparse.ArgumentParser(
+        prog="./voice demo", description="Run everything on this machine; no account, no key."
+    )
+    parser.add_argument("--port", type=int, default=8080, help="of page and doors; 0: a free one (default 8080)")
     parser.add_argument("--no-browser", action="store_true", help="do not open the talk page")
     parser.add_argument("--upstream", metavar="URL", help="a Realtime service instead of the simulator")
+    parser.add_argument("--supabase", action="store_true",
+                        help="sign-in, database and Vault by a local Supabase project (needs PostgreSQL and Node 20)")
     parser.add_argument("--json", action="store_true", help="print the addresses as one JSON line on stdout")
     return parser.parse_args(argv)
 
 
+def _listening_failed(error: OSError, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        taken = f"Port {port} or {port + 1} is taken, perhaps by another demo."
+        return f"{taken} Choose one: ./voice demo --port {port + 10 if port + 10 < 65535 else 0}"
+    if error.errno == errno.EACCES:
+        return f"Port {port} is not allowed for this user. Choose one above 1023: ./voice demo --port 8080"
+    return f"The demo cannot start: {error.strerror or error}."
+
+
 async def _demo(options: argparse.Namespace) -> None:
-    began = time.monotonic()
-    simulator = RealtimeSimulator()
-    real_key = os.environ.get("OPENAI_API_KEY", "")
-    simulated = not (options.upstream or real_key)
-    upstream = options.upstream or ("wss://api.openai.com/v1/realtime" if real_key else await simulator.start())
-    settings = _settings(options.port, upstream, real_key or "sk-demo")
-    logs.configure(
-        log_dir=settings.log_dir, level=settings.log_level, environment="development", workers=1, console=False
-    )
-    await _seed(settings)
-    server = await start(settings, simulated=simulated)
-    facts = _facts(server, settings)
-    if options.json:
-        print(json.dumps(facts), flush=True)
-    _announce(facts, simulator, time.monotonic() - began, simulated=simulated)
-    if not options.no_browser and not options.json:
-        webbrowser.open(facts["url"])
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    await stopped.wait()
-    await server.stop()
-    await simulator.stop()
+    for port in (options.port, options.port + 1) if options.port else ():
+        _check_free(port)
+    async with AsyncExitStack() as running:
+        simulator = RealtimeSimulator()
+        own_key = os.environ.get("OPENAI_API_KEY", "").strip()
+        upstream = options.upstream or (OPENAI_URL if own_key else await simulator.start())
+        running.push_async_callback(simulator.stop)
+        cast = await _cast(options, upstream, own_key or SIMULATOR_KEY, running)
+        server = await start(cast.settings, simulated=upstream.startswith(simulator.url))
+        running.push_async_callback(server.stop)
+        facts = _facts(server, cast)
+        if options.json:
+            print(json.dumps(facts), flush=True)
+        _announce(facts, time.monotonic() - STARTED_AT, _who_answers(options, simulator, own_key))
+        page = facts["url"]
+        if options.supabase:
+            page = page.partition("#")[0]  # without the demo user's token it asks who comes
+            say(f"  sign up  {paint(page, 'green', sys.stderr)}  with any e-mail address; no e-mail is sent")
+        if not (options.no_browser or options.json) and _has_display():
+            webbrowser.open(page)
+        await stopped.wait()
+        say("stopping")
     logs.shutdown()
 
 
-def _settings(port: int, upstream: str, key: str) -> Settings:
-    """Return the demo's settings; of the environment only what concerns logs and limits is taken over."""
-    kept = ("LOG_LEVEL", "LOG_DIR", "DEBUG", "MAX_CONNECTIONS", "CONNECTION_TIMEOUT", "IDLE_TIMEOUT", "OPENAI_MODEL")
-    DEMO_DIR.mkdir(parents=True, exist_ok=True)
-    return read_settings(
-        {name: os.environ[name] for name in kept if name in os.environ}
-        | {
-            "DATABASE_URL": f"sqlite:///{DEMO_DIR.resolve()}/demo.db",
-            "STATE_DIR": str(DEMO_DIR.resolve()),
-            "OPENAI_REALTIME_URL": upstream,
-            "OPENAI_API_KEY": key,
-            "PORT": str(port),
-        }
-    )
+def _check_free(port: int) -> None:
+    """Raise OSError when a port is taken: sooner, and before a database is started for nothing."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OverflowError:
+            raise SettingsError([f"--port must be between 0 and 65534, not {port}"]) from None
 
 
-async def _seed(settings: Settings) -> None:
-    """Put the demo's agents into the embedded database."""
+async def _cast(options: argparse.Namespace, upstream: str, key: str, running: AsyncExitStack) -> Cast:
+    """Return the settings, the user and the agents, with the database behind them running."""
+    folder = demo_dir().resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    decided = {"STATE_DIR": str(folder), "OPENAI_REALTIME_URL": upstream, "PORT": str(options.port)}
+    decided |= {name: os.environ[name] for name in TAKEN_OVER if name in os.environ}
+    if options.supabase:
+        say("starting PostgreSQL and Supabase Lite (the first time some packages are installed, about 10 s)")
+        project = DemoProject()
+        running.push_async_callback(asyncio.to_thread, project.stop)
+        facts = await asyncio.to_thread(project.start, key, TOKEN_S)
+        settings = _configured(decided | facts.environment)
+        return Cast(settings, facts.token, facts.agents)
+    settings = _configured(decided | {"DATABASE_URL": f"sqlite:///{folder}/demo.db", "OPENAI_API_KEY": key})
     store = SqlStore.open(settings.database_url or "")
     await store.create_schema()
     for agent in DEMO_AGENTS:
         await store.put_agent(agent)
     await store.close()
-
-
-def _facts(server: Server, settings: Settings) -> dict[str, Any]:
     secret = load_development_secret(settings.state_dir)
     token = mint_development_token(secret, DEMO_USER_ID, ttl_s=TOKEN_S, now=time.time())
-    http, ws = f"http://127.0.0.1:{server.port}", f"ws://127.0.0.1:{server.port}"
+    return Cast(settings, token, DEMO_AGENTS)
+
+
+def _configured(environment: dict[str, str]) -> Settings:
+    settings = read_settings(environment)
+    logs.configure(
+        log_dir=settings.log_dir, level=settings.log_level, environment="development", workers=1, console=False
+    )
+    return settings
+
+
+def _facts(server: Server, cast: Cast) -> dict[str, Any]:
+    """Return what `--json` prints (contract, section 8)."""
     return {
-        "url": f"{http}/#token={token}",
-        "ws_url": f"{ws}/",
-        "token": token,
-        "agents": [{"id": agent["id"], "name": agent["name"]} for agent in DEMO_AGENTS],
+        "url": f"http://127.0.0.1:{server.port}/#token={cast.token}",
+        "ws_url": f"ws://127.0.0.1:{server.port}/",
+        "token": cast.token,
+        "agents": [{"id": agent["id"], "name": agent["name"]} for agent in cast.agents],
         "health_url": f"http://127.0.0.1:{server.health_port}/health",
         "pid": os.getpid(),
     }
 
 
-def _announce(facts: dict[str, Any], simulator: RealtimeSimulator, seconds: float, *, simulated: bool) -> None:
+def _who_answers(options: argparse.Namespace, simulator: RealtimeSimulator, own_key: str) -> tuple[str, str]:
+    """Return who answers, and with which voice, in words."""
+    if options.upstream:
+        return "the service of --upstream answers", ""
+    if own_key:
+        return "OpenAI answers, with your key; it costs money", ""
+    engine = "espeak-ng found" if simulator.speech_engine == "espeak-ng" else (
+        "built-in clips; `apt-get install espeak-ng` gives full sentences"
+    )  # fmt: skip
+    return "simulated agent, no key needed, nothing leaves this computer", engine
+
+
+def _announce(facts: dict[str, Any], seconds: float, answers: tuple[str, str]) -> None:
     """Print what a person needs, on stderr, so that --json stays alone on stdout."""
-    said = "simulated agent, no key needed, nothing leaves this computer" if simulated else "real agent"
-    engine = "espeak-ng found" if shutil.which("espeak-ng") else "built-in clips; `apt install espeak-ng` gives full sentences"
-    lines = [
-        f"voice server ready in {seconds:.1f} s          {said}",
-        f"  talk     {facts['url']}",
-        f"  health   {facts['health_url']}",
-        "use a real agent:  OPENAI_API_KEY=... ./voice demo        stop: Ctrl-C",
-    ]
-    if simulated:
-        lines.append(f"speech: {engine}")
-    print("\n".join(lines), file=sys.stderr, flush=True)
+    who, engine = answers
+    say(f"{paint(f'voice server ready in {seconds:.1f} s', 'bold', sys.stderr)}          {who}")
+    say(f"  talk     {paint(facts['url'], 'green', sys.stderr)}")
+    say(f"  health   {facts['health_url']}")
+    say("try:  ./voice talk --text 'Good morning'  (in another terminal)         stop: Ctrl-C")
+    say("use a real agent:  OPENAI_API_KEY=... ./voice demo        put it on a server:  docs/deploy.md")
+    if engine:
+        say(f"speech: {engine}")
+
+
+def _has_display() -> bool:
+    """True where a browser window can open; a text browser would take over the terminal."""
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

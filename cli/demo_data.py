@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
+
+
+def demo_dir() -> Path:
+    """Return the folder of the demo's database, transcripts and signing secret; STATE_DIR moves it."""
+    return Path(os.environ.get("STATE_DIR") or "data") / "demo"
+
 
 DEMO_USER_ID = "00000000-0000-4000-8000-000000000001"
 
@@ -16,9 +24,9 @@ DEMO_AGENTS: tuple[dict[str, Any], ...] = (
         "user_id": DEMO_USER_ID,
         "name": "Rosa, receptionist",
         "instructions": (
-            "You are Rosa, the receptionist of the Harbour Street dental practice. You are calm and warm, you answer in "
-            "one or two sentences, and you offer to take a message when you do not know something. The practice is open "
-            "Monday to Friday from eight to six."
+            "You are Rosa, the receptionist of the Harbour Street dental practice. You are calm and warm, you answer "
+            "in one or two sentences, and you offer to take a message when you do not know something. The practice is "
+            "open Monday to Friday from eight to six."
         ),
         "greeting": "Harbour Street dental practice, this is Rosa. How can I help you?",
         "voice": "marin",
@@ -31,8 +39,8 @@ DEMO_AGENTS: tuple[dict[str, Any], ...] = (
         "user_id": DEMO_USER_ID,
         "name": "Tom, language tutor",
         "instructions": (
-            "You are Tom, a patient tutor of English. Speak slowly and simply, praise what was good, correct one mistake "
-            "at a time, and end each answer with a short question."
+            "You are Tom, a patient tutor of English. Speak slowly and simply, praise what was good, correct one "
+            "mistake at a time, and end each answer with a short question."
         ),
         "voice": "cedar",
         "personality": "patient, cheerful",

@@ -70,14 +70,12 @@ class SignIn:
     Attributes:
         user_id: UUID of the user.
         session_id: UUID of the sign-in.
-        access_token: Token with the claims a hosted project issues.
-        lite_token: Token as Lite issued it, which lacks `iss` among others.
+        access_token: Token as the project's Auth issued it.
     """
 
     user_id: str
     session_id: str
     access_token: str = field(repr=False)
-    lite_token: str = field(repr=False)
 
 
 class LocalSupabase(LocalPostgres):
@@ -109,6 +107,7 @@ class LocalSupabase(LocalPostgres):
         return {
             "SUPABASE_URL": self.url,
             "SUPABASE_SERVICE_ROLE_KEY": self.service_key,
+            "SUPABASE_PUBLISHABLE_KEY": self.publishable_key,
             "SUPABASE_JWT_SECRET": self.jwt_secret,
         }
 
@@ -139,8 +138,8 @@ class LocalSupabase(LocalPostgres):
         """Apply the privileges migration again, which puts exactly its state back."""
         self.sql(max(self._migrations.glob("*_privileges.sql")).read_text(encoding="utf-8"))
 
-    def stop(self) -> None:
-        """Stop both servers and remove the folder."""
+    def stop_api(self) -> None:
+        """Stop Auth, data API and Vault; PostgreSQL stays up."""
         if self._lite is not None and self._lite.poll() is None:
             self._lite.terminate()
             try:
@@ -148,6 +147,10 @@ class LocalSupabase(LocalPostgres):
             except subprocess.TimeoutExpired:
                 self._lite.kill()
                 self._lite.wait()
+
+    def stop(self) -> None:
+        """Stop both servers and remove the folder."""
+        self.stop_api()
         super().stop()
 
     def sign_up(self, email: str, password: str) -> SignIn:
@@ -165,7 +168,7 @@ class LocalSupabase(LocalPostgres):
     def sign_out(self, sign_in: SignIn) -> None:
         """End the session of this sign-in."""
         path = "/auth/v1/logout?scope=local"
-        self.request("POST", path, key=self.publishable_key, bearer=sign_in.lite_token)
+        self.request("POST", path, key=self.publishable_key, bearer=sign_in.access_token)
 
     def token(self, user_id: str, session_id: str | None = None, **claims: Any) -> str:
         """Return an access token with the claims a hosted project issues; given claims replace them.
@@ -227,13 +230,12 @@ class LocalSupabase(LocalPostgres):
 
     def _sign_in(self, answer: dict[str, Any]) -> SignIn:
         token = str(answer["access_token"])
-        user_id = str(answer["user"]["id"])
-        session_id = _session_of(token)
-        return SignIn(user_id, session_id, self.token(user_id, session_id), token)
+        return SignIn(str(answer["user"]["id"]), _session_of(token), token)
 
     def _start_lite(self, project: Path) -> None:
-        environment = {**os.environ, **LITE_ENVIRONMENT}
-        command = [os.environ.get("NODE", "node"), str(STACK / "node_modules/@supabase/lite/dist/cli/index.js")]
+        environment = {**os.environ, **LITE_ENVIRONMENT, "VOICE_TOKEN_ISSUER": self.issuer}
+        lite = STACK / "node_modules/@supabase/lite/dist/cli/index.js"
+        command = [os.environ.get("NODE", "node"), "--import", (STACK / "like-hosted.mjs").as_uri(), str(lite)]
         done = subprocess.run(
             [*command, "migration", "up"], cwd=project, env=environment, capture_output=True, text=True
         )

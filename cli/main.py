@@ -8,11 +8,13 @@ from collections.abc import Mapping
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "demo": ("cli.demo", "everything on this machine: server, simulated OpenAI, database, talk page"),
+    "test": ("cli.run_tests", "install what the tests need and run all of them"),
     "serve": ("cli.serve", "the server with the settings of the environment and .env"),
+    "doctor": ("cli.doctor", "check settings, database, key, token keys and reachability"),
     "talk": ("cli.talk", "one browser conversation from a WAV file, with live captions"),
     "token": ("cli.token", "a development token; refuses in production"),
+    "status": ("cli.status", "how the server is doing, and its live sessions"),
     "migrate": ("cli.migrate", "bring a PostgreSQL database up to date"),
-    "doctor": ("cli.doctor", "check settings, database, key, token keys and reachability"),
     "simulate": ("cli.simulate", "the simulators as servers, with faults on request"),
 }
 
@@ -21,7 +23,6 @@ def main(argv: list[str]) -> int:
     """Run one command; returns the exit status."""
     if not argv or argv[0] in {"-h", "--help", "help"}:
         print("usage: ./voice COMMAND [options]      ./voice COMMAND --help\n")
-        print("  test       install what the tests need and run all of them")
         for name, (_, help_text) in COMMANDS.items():
             print(f"  {name:<10} {help_text}")
         return 0 if argv else 2

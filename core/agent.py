@@ -122,6 +122,7 @@ class _Row:
         self.repaired: list[str] = []
 
     def get(self, name: str, default: T, read: Callable[[Any], T]) -> T:
+        """Return a column as `read` understands it, or the default when it is empty or nonsense."""
         value = self.columns.get(name)
         if value is None or value == "":
             return default

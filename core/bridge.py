@@ -276,7 +276,6 @@ class PhoneBridge:
             return [] if self._marks else self._release_line()
         if goodbye_at is not None and goodbye_at < playback.ended_at + AFTER_SPEECH_S:
             self._exchange.goodbye_at = playback.ended_at + AFTER_SPEECH_S
-            self.conversation.deadlines.set("goodbye", self._exchange.goodbye_at)
         return []
 
     def _heard_at(self, now: float) -> float:
@@ -342,10 +341,11 @@ class PhoneBridge:
             return result
         for name, waits in (("transfer", self._transfer), ("keypad", self._keypad), ("filler", self._filler)):
             self._deadlines.set(name, waits.due_at)
-        if self._exchange.answers.cut_at is None:
-            return result
-        # the rest of an answer cut while it was being made: forgotten before the next response is asked for
-        return [*self._exchange.cut_unreported(is_live=self.conversation.is_live), *result]
+        if self._exchange.answers.cut_at is not None:
+            # the rest of an answer cut while it was being made: forgotten before the next response is asked for
+            result = [*self._exchange.cut_unreported(is_live=self.conversation.is_live), *result]
+        self.conversation.arm(now)
+        return result
 
     # ------------------------------------------------------------------ the end
 

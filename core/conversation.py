@@ -127,7 +127,7 @@ class Conversation:
             seen = handler(event, now) if handler else Seen(True, [])
             seen = Seen(seen.forward and self.is_live, seen.commands)
         commands = [*seen.commands, *self._after_exchange(event, now)]
-        self._arm(now)
+        self.arm(now)
         return Seen(seen.forward, commands)
 
     def audio_received(self, delta: AudioDelta, now: float) -> bool:
@@ -195,7 +195,7 @@ class Conversation:
             if kind == "response.cancel":
                 self.exchange.client_cancelled(event.get("response_id"))
             commands = [send(event)]
-        self._arm(now)
+        self.arm(now)
         return commands
 
     def _client_wants_response(self, event: Event, now: float) -> list[Command]:
@@ -210,7 +210,7 @@ class Conversation:
     def tool_finished(self, call_id: str, output: str, now: float) -> list[Command]:
         """Give a tool's output to the model; dropped when the link that asked for it is gone."""
         commands = self.exchange.tool_finished(call_id, output, now) if self.is_live else []
-        self._arm(now)
+        self.arm(now)
         return commands
 
     # ------------------------------------------------------------------ time and the end
@@ -220,7 +220,7 @@ class Conversation:
         commands: list[Command] = []
         for name in self.deadlines.over(now):
             commands += getattr(self, f"_over_{name}")(now)
-        self._arm(now)
+        self.arm(now)
         return commands
 
     def end(self, why: Ending, now: float, message: str = "") -> list[Command]:
@@ -246,7 +246,7 @@ class Conversation:
         elif state == "ended":
             self.deadlines.clear_all()
 
-    def _arm(self, now: float) -> None:
+    def arm(self, now: float) -> None:
         """Set the deadlines that follow from what is going on."""
         if self.state == "ended":
             return
@@ -269,7 +269,7 @@ class Conversation:
         return self.upstream_lost(self.generation, Loss("timeout", code="session_not_configured"), now)
 
     def _over_stall(self, now: float) -> list[Command]:
-        if now - self._last_upstream < STALL_S:
+        if now < self._last_upstream + STALL_S:
             self.deadlines.set("stall", self._last_upstream + STALL_S)
             return []
         return self.upstream_lost(self.generation, Loss("stalled"), now)

@@ -25,8 +25,9 @@ from core.records import ConversationRow, StoredConversation, Turn
 from core.session import BrowserSession
 from handlers.base import Door
 from handlers.context import Identity
+from handlers.ledger import wall_clock
 from handlers.pages import render_talk_page
-from handlers.relay import Relay, wall_clock
+from handlers.relay import Relay
 from handlers.tickets import is_ticket
 from services.auth import TokenRejected, User
 

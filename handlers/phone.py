@@ -33,7 +33,8 @@ from core.records import ConversationRow
 from handlers.base import Door
 from handlers.context import Context, Identity
 from handlers.incoming import claimed_call
-from handlers.relay import Relay, wall_clock
+from handlers.ledger import wall_clock
+from handlers.relay import Relay
 from services.vault import SecretUnavailable
 
 START_S = 5.0

@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-import uuid
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime
 from functools import partial, singledispatchmethod
 from typing import Any
 
@@ -19,9 +17,9 @@ from core import commands as c
 from core.errors import AGENT_ENDED, CLIENT_LEFT, Draining, Ending, InternalError, KeyMissing, RepeatedViolations
 from core.line import Line
 from core.realtime import audio_delta, notice_event
-from core.records import ConversationProgress, MessageRow
 from core.recovery import Loss
 from handlers.context import Context, Identity, PhoneLeg
+from handlers.ledger import message_row, progress_row
 from handlers.outbox import Outbox
 from services.auth import TokenRejected
 from services.upstream import Link, Target, UpstreamError
@@ -188,39 +186,11 @@ class Relay:
 
     @_do.register
     def _(self, command: c.SaveTurn) -> None:
-        turn, who = command.turn, self._identity
-        self._context.save(
-            MessageRow(
-                id=str(uuid.uuid5(uuid.UUID(who.conversation_id), turn.item_id)),
-                conversation_id=who.conversation_id,
-                user_id=who.user_id,
-                item_id=turn.item_id,
-                position=turn.position,
-                role=turn.role,
-                content=turn.content,
-                status=turn.status,
-                heard_ms=turn.heard_ms,
-                spoken_ms=turn.spoken_ms,
-                metadata=turn.metadata,
-                created_at=wall_clock(),
-            )
-        )
+        self._context.save(message_row(self._identity, command.turn))
 
     @_do.register
     def _(self, command: c.SaveProgress) -> None:
-        who, at = self._identity, wall_clock()
-        self._context.save(
-            ConversationProgress(
-                id=who.conversation_id,
-                user_id=who.user_id,
-                last_active_at=at,
-                turn_count=who.turns_before + command.turn_count,
-                usage=dict(command.usage),
-                cost_usd=round(command.cost_usd, 6),
-                ended_at=at if command.end_reason else None,
-                end_reason=command.end_reason,
-            )
-        )
+        self._context.save(progress_row(self._identity, command))
 
     @_do.register
     def _(self, command: c.OpenUpstream) -> None:
@@ -394,8 +364,3 @@ class Relay:
             end_reason=ending.end_reason,
             side=ending.side,
         )
-
-
-def wall_clock() -> str:
-    """Return the time as it is stored: ISO 8601 in UTC with microseconds."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")

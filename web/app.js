@@ -2,7 +2,7 @@
 /**
  * The talk page: wires the client library to the document.
  *
- * Address: `#token=` sign-in token; `?agent_id=`, `?voice=`, `?conversation_id=` choose; `?raw=1` switches the
+ * Address: `#token=` sign-in token (page/sign-in.js); `?agent_id=`, `?voice=`, `?conversation_id=` choose; `?raw=1` switches the
  * browser's echo, noise and gain processing off (for measurements).
  */
 import { VoiceClient } from '/client/lib/voice-client.js';
@@ -26,7 +26,7 @@ const raw = query.get('raw') === '1';
 
 const client = new VoiceClient({
   url: '/',
-  token: () => signIn.token,
+  token: () => signIn.token(),
   // As a subprotocol the token stays out of every access log, and QUERY_TOKENS=off does not matter.
   tokenIn: 'subprotocol',
   agentId: query.get('agent_id') ?? '',
@@ -83,14 +83,16 @@ copy.addEventListener('click', async () => {
   const done = await navigator.clipboard?.writeText(captions.asText()).then(() => true, () => false);
   byId('copied', HTMLElement).textContent = done ? 'Copied.' : 'The browser did not allow copying.';
 });
-byId('fresh', HTMLButtonElement).addEventListener('click', async () => {
-  await client.stop('new');
+/** @param {string} reason */
+async function forgetConversation(reason) {
+  await client.stop(reason);
   client.conversationId = '';
   captions.clear();
   copy.disabled = true;
   status.problem(null);
   status.notice(null);
-});
+}
+byId('fresh', HTMLButtonElement).addEventListener('click', () => void forgetConversation('new'));
 
 const agentPicker = byId('agent', HTMLSelectElement);
 const voicePicker = byId('voice', HTMLSelectElement);
@@ -151,9 +153,10 @@ function offer(directory) {
 }
 
 async function load() {
-  if (!signIn.token) { agentPicker.options[0].textContent = 'Sign in first'; controls.ready(false); signIn.ask(); return; }
+  const token = await signIn.token();
+  if (!token) { agentPicker.options[0].textContent = 'Sign in first'; controls.ready(false); signIn.ask(); return; }
   try {
-    offer(await readDirectory(signIn.token, query.get('agent_id') ?? ''));
+    offer(await readDirectory(token, query.get('agent_id') ?? ''));
     status.problem(null);
   } catch (error) {
     controls.ready(false);
@@ -163,5 +166,15 @@ async function load() {
   }
 }
 
-const signIn = new SignIn(() => void load());
+/** Nobody is signed in any more: the next person must see nothing of the last one's. */
+function leave() {
+  void forgetConversation('signed_out');
+  inspector.clear();
+  agents.clear();
+  agentPicker.replaceChildren(new Option('Sign in first', ''));
+  client.options.agentId = query.get('agent_id') ?? '';
+  controls.ready(false);
+}
+
+const signIn = new SignIn(() => void load(), leave);
 void load();

@@ -51,7 +51,10 @@ _ISO_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d
 
 
 class Query(Protocol):
-    async def execute(self) -> Any: ...
+    """What the client's request builders have in common."""
+
+    async def execute(self) -> Any:
+        """Send the request and return its answer."""
 
 
 class SupabaseBase:

@@ -8,8 +8,8 @@
         calls["greeting"].messages            # what was stored of it
 
 Nothing in it is replaced: webhook, signature, stream, marks, REST, SQLite, the simulated Realtime API.
-It misleads in three ways: server and both simulators share one thread, so a busy machine is heard as gaps; the simulated
-caller has no echo; and public names are reached without TLS, as behind a proxy.
+It misleads in three ways: server and both simulators share one thread, so a busy machine is heard as gaps; the
+simulated caller has no echo; and public names are reached without TLS, as behind a proxy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import asyncio
 import json
 import sqlite3
 import uuid
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -106,6 +106,7 @@ class PhoneGateway(Gateway):
         """
         self.rings = dict(rings)
         self._routes: dict[str, str] = {}
+        self._is_stopped = False
         self.twilio = TwilioSimulator(
             replace(twilio or TwilioSettings(), accounts=(MASTER, SUBACCOUNT), routes=self._routes)
         )
@@ -145,7 +146,15 @@ class PhoneGateway(Gateway):
 
     async def _stop(self) -> None:
         await self.twilio.stop()
-        await super()._stop()
+        if self._is_stopped:
+            await self.simulator.stop()
+        else:
+            await super()._stop()
+
+    def stop_server(self, drain_s: float) -> None:
+        """Stop the server as SIGTERM does; the simulators go on."""
+        self._is_stopped = True
+        self.run(self.server.stop(drain_s=drain_s), CALL_S)
 
     # ------------------------------------------------------------------ calling
 
@@ -176,10 +185,6 @@ class PhoneGateway(Gateway):
         with closing(sqlite3.connect(self.db)) as database:
             database.row_factory = sqlite3.Row
             return [dict(row) for row in database.execute(query, values)]
-
-    def soon(self, act: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        """Run a coroutine function in the gateway's loop and return its result."""
-        return self.run(act())
 
 
 class Made:
@@ -225,8 +230,9 @@ class Made:
 
     @property
     def sessions(self) -> list[SessionRecord]:
-        """The sessions of this call's agent at the simulated OpenAI, oldest first."""
+        """The sessions of this number's agent at the simulated OpenAI, oldest first."""
         mark = f"<{self.name}>"
+        assert self.record
         return [session for session in self.gateway.simulator.sessions if mark in str(session.config)]
 
     # ------------------------------------------------------------------ the ear

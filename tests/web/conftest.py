@@ -41,9 +41,12 @@ def write_tone(path: Path, hz: float, seconds: float) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A Chromium whose microphone plays a 1 kHz tone; permission is refused unless the context grants it."""
+    """A Chromium whose microphone plays a 1 kHz tone; permission is refused unless the context grants it.
+
+    One for each file: while it is there an event loop runs in this thread, and other files' `asyncio.run` would fail.
+    """
     if not CHROMIUM:
         pytest.skip(reason="no Chromium on the path")
     tone = write_tone(tmp_path_factory.mktemp("sound") / "tone.wav", 1000, 5)

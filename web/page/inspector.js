@@ -34,7 +34,14 @@ export class Inspector {
       this.#freeze.setAttribute('aria-pressed', String(this.#frozen));
       this.#redraw();
     });
-    byId('clear', HTMLButtonElement).addEventListener('click', () => { this.#entries = []; this.#total = 0; this.#list.replaceChildren(); this.#redraw(); });
+    byId('clear', HTMLButtonElement).addEventListener('click', () => this.clear());
+  }
+
+  clear() {
+    this.#entries = [];
+    this.#total = 0;
+    this.#list.replaceChildren();
+    this.#redraw();
   }
 
   /** @param {'sent' | 'received'} way @param {Record<string, any>} event */
