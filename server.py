@@ -33,6 +33,7 @@ from handlers.context import VERSION, Context
 from handlers.health import Health, HealthDoor, MetricsDoor, ReadyDoor
 from handlers.pages import client_routes
 from handlers.phone import PhoneDoor
+from handlers.phone_page import PhoneLine, phone_routes
 from handlers.tickets import Tickets
 from handlers.webhooks import AfterWebhook, StatusWebhook, VoiceWebhook
 from services import log as logs
@@ -69,7 +70,7 @@ SPOOL_DRAIN_S = 10.0
 section 5)."""
 
 
-def doors(context: Context, health: Health) -> Application:
+def doors(context: Context, health: Health, phone: PhoneLine | None = None) -> Application:
     """Return the URL table of PORT."""
     own = {"context": context}
     return Application(
@@ -84,6 +85,7 @@ def doors(context: Context, health: Health) -> Application:
             (STATUS_PATH, StatusWebhook, own),
             (AFTER_PATH, AfterWebhook, own),
             *client_routes(),
+            *(phone_routes(phone) if phone is not None else ()),
             (r"/health", HealthDoor, {"health": health}),
             (r"/ready", ReadyDoor, {"health": health}),
         ],
@@ -246,14 +248,20 @@ def forget_keys(context: Context) -> None:
     context.logger.info("keys forgotten")
 
 
-async def start(settings: Settings, *, simulated: bool = False) -> Server:
-    """Return a server that listens on the settings' ports; a port of 0 takes a free one."""
+async def start(settings: Settings, *, simulated: bool = False, phone: PhoneLine | None = None) -> Server:
+    """Return a server that listens on the settings' ports; a port of 0 takes a free one.
+
+    Args:
+        settings: Read once, not changed.
+        simulated: The Realtime service is the simulator; the talk page says so.
+        phone: Configuration of the telephone in the page; only the demo has one.
+    """
     context, closing = await assemble(settings, simulated=simulated)
     await warm(context)
     health = Health(context)
     servers, ports = [], []
     for application, port in (
-        (doors(context, health), settings.port),
+        (doors(context, health, phone), settings.port),
         (health_doors(context, health), settings.health_port),
     ):
         server = HTTPServer(

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from cli.console import STARTED_AT, paint, say
-from cli.demo_data import DEMO_AGENTS, DEMO_USER_ID, demo_dir
+from cli.demo_data import DEMO_AGENTS, DEMO_FILE, DEMO_USER_ID, demo_dir
+from cli.demo_phone import DemoPhone, free_port, number_of
 from cli.demo_project import DemoProject
 from cli.local_postgres import LocalServerError
+from core.calls import PhoneNumber
 from core.settings import Settings, SettingsError, read_settings
 from server import Server, run, start
 from services import log as logs
@@ -100,17 +102,23 @@ async def _demo(options: argparse.Namespace) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    for port in (options.port, options.port + 1) if options.port else ():
+    for port in range(options.port, options.port + 4) if options.port else ():  # page, health, telephone, ./voice call
         _check_free(port)
+    port = options.port or free_port()  # decided beforehand: calls are signed over the address
     async with AsyncExitStack() as running:
         simulator = RealtimeSimulator()
         own_key = os.environ.get("OPENAI_API_KEY", "").strip()
         upstream = options.upstream or (OPENAI_URL if own_key else await simulator.start())
         running.push_async_callback(simulator.stop)
-        cast = await _cast(options, upstream, own_key or SIMULATOR_KEY, running)
-        server = await start(cast.settings, simulated=upstream.startswith(simulator.url))
+        phone = DemoPhone(port, DEMO_AGENTS)
+        await phone.start(beside=bool(options.port))
+        running.push_async_callback(phone.stop)
+        decided = phone.environment() | {"PORT": str(port), "OPENAI_REALTIME_URL": upstream}
+        cast = await _cast(options, decided, own_key or SIMULATOR_KEY, running)
+        server = await start(cast.settings, simulated=upstream.startswith(simulator.url), phone=phone.line)
         running.push_async_callback(server.stop)
-        facts = _facts(server, cast)
+        facts = _facts(server, cast) | {"twilio": phone.facts()}
+        _leave_word(facts)
         if options.json:
             print(json.dumps(facts), flush=True)
         _announce(facts, time.monotonic() - STARTED_AT, _who_answers(options, simulator, own_key))
@@ -122,6 +130,7 @@ async def _demo(options: argparse.Namespace) -> None:
             webbrowser.open(page)
         await stopped.wait()
         say("stopping")
+        (demo_dir() / DEMO_FILE).unlink(missing_ok=True)
     logs.shutdown()
 
 
@@ -135,11 +144,19 @@ def _check_free(port: int) -> None:
             raise SettingsError([f"--port must be between 0 and 65534, not {port}"]) from None
 
 
-async def _cast(options: argparse.Namespace, upstream: str, key: str, running: AsyncExitStack) -> Cast:
+def _leave_word(facts: dict[str, Any]) -> None:
+    """Write the facts where `./voice call` finds them; they hold a token, so for this user's eyes only."""
+    file = demo_dir() / DEMO_FILE
+    file.unlink(missing_ok=True)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+        json.dump(facts, out)
+
+
+async def _cast(options: argparse.Namespace, decided: dict[str, str], key: str, running: AsyncExitStack) -> Cast:
     """Return the settings, the user and the agents, with the database behind them running."""
     folder = demo_dir().resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    decided = {"STATE_DIR": str(folder), "OPENAI_REALTIME_URL": upstream, "PORT": str(options.port)}
+    decided = {"STATE_DIR": str(folder)} | decided
     decided |= {name: os.environ[name] for name in TAKEN_OVER if name in os.environ}
     if options.supabase:
         say("starting PostgreSQL and Supabase Lite (the first time some packages are installed, about 10 s)")
@@ -151,8 +168,9 @@ async def _cast(options: argparse.Namespace, upstream: str, key: str, running: A
     settings = _configured(decided | {"DATABASE_URL": f"sqlite:///{folder}/demo.db", "OPENAI_API_KEY": key})
     store = SqlStore.open(settings.database_url or "")
     await store.create_schema()
-    for agent in DEMO_AGENTS:
+    for place, agent in enumerate(DEMO_AGENTS):
         await store.put_agent(agent)
+        await store.put_number(PhoneNumber(number_of(place), agent["id"], agent["user_id"]))
     await store.close()
     secret = load_development_secret(settings.state_dir)
     token = mint_development_token(secret, DEMO_USER_ID, ttl_s=TOKEN_S, now=time.time())
@@ -175,6 +193,7 @@ def _facts(server: Server, cast: Cast) -> dict[str, Any]:
         "token": cast.token,
         "agents": [{"id": agent["id"], "name": agent["name"]} for agent in cast.agents],
         "health_url": f"http://127.0.0.1:{server.health_port}/health",
+        "phone_url": f"http://127.0.0.1:{server.port}/phone",
         "pid": os.getpid(),
     }
 
@@ -196,6 +215,8 @@ def _announce(facts: dict[str, Any], seconds: float, answers: tuple[str, str]) -
     who, engine = answers
     say(f"{paint(f'voice server ready in {seconds:.1f} s', 'bold', sys.stderr)}          {who}")
     say(f"  talk     {paint(facts['url'], 'green', sys.stderr)}")
+    phone = paint(facts["phone_url"], "green", sys.stderr)
+    say(f"  phone    {phone}          a telephone in the page: same path as a Twilio call")
     say(f"  health   {facts['health_url']}")
     say("try:  ./voice talk --text 'Good morning'  (in another terminal)         stop: Ctrl-C")
     say("use a real agent:  OPENAI_API_KEY=... ./voice demo        put it on a server:  docs/deploy.md")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,19 @@ from typing import Any
 def demo_dir() -> Path:
     """Return the folder of the demo's database, transcripts and signing secret; STATE_DIR moves it."""
     return Path(os.environ.get("STATE_DIR") or "data") / "demo"
+
+
+DEMO_FILE = "demo.json"
+
+
+def running_demo() -> Mapping[str, Any]:
+    """Return what the running demo left word of: the object of `./voice demo --json`; empty when none runs."""
+    try:
+        facts = json.loads((demo_dir() / DEMO_FILE).read_text(encoding="utf-8"))
+        os.kill(facts["pid"], 0)  # signal 0 asks whether the process is there
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 DEMO_USER_ID = "00000000-0000-4000-8000-000000000001"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cli.demo_data import DEMO_AGENTS
+from cli.demo_phone import number_of
 from cli.local_supabase import STACK, LocalSupabase
 
 EMAIL = "demo@example.com"
@@ -44,8 +45,10 @@ class DemoProject:
         project.set_openai_key(openai_key)
         user = project.sign_up(EMAIL, secrets.token_urlsafe(16))
         agents = tuple({**agent, "user_id": user.user_id} for agent in DEMO_AGENTS)
-        for agent in agents:
+        for place, agent in enumerate(agents):
             project.request("POST", "/rest/v1/agents", key=project.service_key, body=agent)
+            number = {"number": number_of(place), "agent_id": agent["id"], "user_id": user.user_id}
+            project.request("POST", "/rest/v1/phone_numbers", key=project.service_key, body=number)
         project.sql((STACK / "demo_agents.sql").read_text(encoding="utf-8"))
         token = project.token(user.user_id, user.session_id, exp=int(time.time() + token_s))
         return DemoFacts(project.environment(), token, agents)

@@ -12,6 +12,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "serve": ("cli.serve", "the server with the settings of the environment and .env"),
     "doctor": ("cli.doctor", "check settings, database, key, token keys and reachability"),
     "talk": ("cli.talk", "one browser conversation from a WAV file, with live captions"),
+    "call": ("cli.call", "one simulated phone call from a WAV file"),
     "token": ("cli.token", "a development token; refuses in production"),
     "status": ("cli.status", "how the server is doing, and its live sessions"),
     "migrate": ("cli.migrate", "bring a PostgreSQL database up to date"),

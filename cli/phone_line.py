@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from cli.demo_data import demo_dir
+from cli.demo_data import DEMO_FILE, demo_dir
 
-DEMO_FILE = "demo.json"
 VOICE_PATH = "/api/twilio/voice"
 DEFAULT_NUMBER = "+15005550106"
 """A number of Twilio's test range: it belongs to nobody."""

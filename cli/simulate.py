@@ -9,6 +9,7 @@ from cli.console import say
 
 SIMULATORS: Mapping[str, tuple[str, str]] = {
     "openai": ("simulator.openai", "a Realtime API that hears and answers in speech, with faults on request"),
+    "twilio": ("simulator.twilio", "calls, webhooks, media streams and the REST API of a telephone company"),
 }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from cli.console import may_colour, paint, say
+from cli.demo_data import running_demo
 from cli.environment import environment
 
 REQUEST_S = 5.0
@@ -35,7 +36,8 @@ def main(argv: list[str]) -> int:
     options = _options(argv)
     while True:
         try:
-            report = fetch(options.url or f"http://127.0.0.1:{health_port(environment())}/health")
+            own = f"http://127.0.0.1:{health_port(environment())}/health"
+            report = fetch(options.url or running_demo().get("health_url") or own)
         except NoAnswer as error:
             say(f"voice status: {error}")
             if not options.watch:
@@ -49,7 +51,7 @@ def main(argv: list[str]) -> int:
 
 def _options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./voice status", description="Show how the server is doing.")
-    parser.add_argument("--url", metavar="URL", help="of /health (default: HEALTH_PORT of this machine)")
+    parser.add_argument("--url", metavar="URL", help="of /health (default: the running demo's, else HEALTH_PORT's)")
     parser.add_argument("--watch", action="store_true", help=f"look again every {WATCH_S:g} s until Ctrl-C")
     parser.add_argument("--json", action="store_true", help="print the report as JSON, one line a look")
     return parser.parse_args(argv)

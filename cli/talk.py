@@ -15,7 +15,7 @@ import httpx
 
 from cli.audio import AUDIBLE_RMS, BadWav, audible_s, level, read_wav, write_wav
 from cli.console import given_path, may_colour, paint, say
-from cli.demo_data import DEMO_USER_ID, demo_dir
+from cli.demo_data import DEMO_USER_ID, demo_dir, running_demo
 from cli.listener import Answer, Listener, Turn
 from cli.talker import Talker, TalkFailed
 from services.auth import load_development_secret, mint_development_token
@@ -97,8 +97,8 @@ def _options(argv: list[str]) -> argparse.Namespace:
     said.add_argument("--wav", metavar="IN", help="what to say: a WAV file, 16 bits, any rate, mono or stereo")
     said.add_argument("--text", help="what to say, typed instead of spoken")
     parser.add_argument("--out", metavar="OUT", help="write the answer to this WAV file")
-    parser.add_argument("--url", default=DEFAULT_URL,
-                        help=f"of the server, or the talk address ./voice demo printed (default {DEFAULT_URL})")
+    parser.add_argument("--url", default=running_demo().get("url", DEFAULT_URL),
+                        help=f"of the server, or a talk address (default: the running demo, else {DEFAULT_URL})")
     parser.add_argument("--token", help="of the user (default: a token for the demo's user)")
     parser.add_argument("--agent", metavar="ID", help="which agent (default: the user's first)")
     parser.add_argument("--voice", help="in which voice it shall speak (default: the agent's)")

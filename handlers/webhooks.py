@@ -51,6 +51,12 @@ OVER: Mapping[str, str] = {
 }
 """End reason by the `CallStatus` values that say a call is over. Source: Twilio reference, section 2.6."""
 
+MACHINES = ("machine", "fax")
+"""Beginnings of `AnsweredBy` when no person answered an outbound call. Source: Twilio reference, section 2.8."""
+
+LEAVE = "hang_up"
+"""Value of the call setting `voicemail` for an agent that leaves no message."""
+
 _ERROR_CODE = re.compile(r"\b[1-9][0-9]{4}\b")
 
 
@@ -99,6 +105,9 @@ class VoiceWebhook(TwimlDoor):
         agent = await self.context.store.agent(call.agent_id, call.user_id)
         if agent is None:
             raise AgentNotFound("no agent")
+        voicemail = configured_agent(agent, call.config).call_settings.voicemail.strip()
+        if voicemail and form.get("AnsweredBy", "").startswith(MACHINES):
+            return hang_up() if voicemail == LEAVE else say_and_hang_up(voicemail)
         connections.reserve_user(call.user_id)
         connections.release_user(call.user_id)
         await self.context.spent_today(call.user_id)

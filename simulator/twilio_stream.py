@@ -273,6 +273,8 @@ class MediaStream:
     async def _close(self, reader: asyncio.Task[None]) -> None:
         """Send `stop` and close, unless the application has closed already or nothing is sent any more."""
         if self._closed.is_set() or self._frozen:
+            if not (self._is_recorded or self._frozen):  # a message could not be sent; the reader knows the code
+                await asyncio.wait([reader], timeout=CLOSE_TIMEOUT_S)
             return
         for held in self._held:
             self._send(held)

@@ -303,6 +303,19 @@ def test_a_phrase_the_owner_chose_ends_the_call(said: str, leaves: bool) -> None
         assert call.twilio.heard_ms(call.now) == pytest.approx(1000)
 
 
+def test_a_caller_who_says_a_last_word_is_not_kept() -> None:
+    """Who has said the phrase may answer the goodbye; the call ends all the same."""
+    call = silent_call(end_call_phrases=["goodbye"])
+    call.model("@completed", item_id="u1", transcript="Goodbye.")
+    spoken(call, 1, 2000)
+    call.later(1.0)
+    call.model("input_audio_buffer.speech_started", item_id="u2")
+    call.later(0.5)
+    call.model("input_audio_buffer.speech_stopped", item_id="u2")
+    assert call.until("hang up") == pytest.approx(0.4, abs=POLL_S)
+    assert call.log[-1] == "close 1000 agent_ended"
+
+
 def test_a_phrase_heard_on_an_old_link_means_nothing() -> None:
     """What comes late from a lost link is dropped."""
     call = silent_call(end_call_phrases=["goodbye"])

@@ -186,6 +186,16 @@ def test_a_key_silences_the_voice_that_tells_what_to_press() -> None:
     step = call.caller("dtmf", digit="2")
     assert step.told[:2] == ["drop audio", "clear"] and list(truncated_ms(step.commands)) == ["i1"]
     call.caller("dtmf", digit="3").gives()
+    assert call.bridge.next_deadline is not None and call.bridge.next_deadline <= call.now + 0.3
+    call.later(1.0)
+
+
+def test_clear_overtakes_what_waits_to_be_written() -> None:
+    """On a slow line silence must not queue behind marks."""
+    call = answers(call_with(), "r1", "i1", pieces=15)
+    call.later(0.5)
+    clears = [x for x in call.model(STARTED, item_id="u1").commands if isinstance(x, c.SendClient)]
+    assert [x.urgent for x in clears] == [True]
 
 
 def test_our_own_sentence_cuts_the_answer_that_is_being_given() -> None:

@@ -67,6 +67,16 @@ def test_a_goodbye_whose_mark_never_comes_has_a_cap() -> None:
     assert call.until("hang up") == pytest.approx(2.15 + 0.4 + PLAYED_S)
 
 
+def test_a_goodbye_on_a_very_slow_line_is_heard_to_its_end() -> None:
+    """Every mark that comes back moves the cap."""
+    call = talk(delay_s=2.7)
+    call.begins_answer("r1", "i1").says("r1", "i1", "Good", 200).says("r1", "i1", "bye.", 4000)
+    call.calls("r1", "c1", "end_call")
+    call.ends_answer("r1")
+    call.until("hang up")
+    assert call.twilio.heard_ms(call.now) == pytest.approx(4200)
+
+
 def test_the_caller_hangs_up_during_the_goodbye() -> None:
     """No REST call for a call that is over, one close, and the end is the agent's."""
     call = says_goodbye(talk(delay_s=0.9), piece_ms=2000)

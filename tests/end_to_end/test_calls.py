@@ -11,19 +11,18 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
 import pytest
 
 from core.calls import iso
 from core.twiml import stream_url
-from simulator.audio import PCMU, decode_samples, rms
-from simulator.twilio_caller import HangUp, Speak, heard, polite, quiet
-from simulator.twilio_ear import FRAME_BYTES, stretches
-from simulator.vad import FRAME_MS, Change, SpeechDetector, VadSettings
+from simulator.twilio_caller import HangUp, Speak, quiet
+from tests.fakes.browser import eventually
 from tests.fakes.main_app import MainApp
 from tests.fakes.phone_gateway import (
+    ASKS,
     BYTES_PER_S,
     LOUD,
     MASTER,
@@ -45,7 +44,6 @@ OPENAI_KEY = "sk-simulated-key-out-of-the-vault"
 SUB_SECRET_ID, OPENAI_SECRET_ID = (str(uuid.UUID(int=number)) for number in (0xE1, 0xE2))
 SECRETS = {SUB_SECRET_ID: SUBACCOUNT.auth_token, OPENAI_SECRET_ID: OPENAI_KEY}
 
-LONG_GREETING = "Good morning, this is the very long greeting of a place that has a lot to say before you may speak."
 PRESENCE, HANG_UP = "Is anybody there?", "Nobody speaks. Goodbye."
 
 RINGS: Mapping[str, Ring] = {
@@ -54,21 +52,8 @@ RINGS: Mapping[str, Ring] = {
             "instructions": "You answer for the harbour office.", "voice": "cedar", "personality": "calm and dry",
             "accent": "Scottish", "language": "en-GB", "speed": 1.2, "greeting": "Good morning, harbour office.",
         },
-        polite(SPEECH),
+        ASKS,
         {"status_callback": f"{PUBLIC_URL}/api/twilio/status"},
-    ),
-    "cut": Ring(
-        {"instructions": "[test long answer]"},
-        [Speak(SPEECH, quiet(0.6)), Speak(SPEECH, heard(2.0)), HangUp(heard(0.8))],
-    ),
-    "cut twice": Ring(
-        {"instructions": "[test long answer]"},
-        [Speak(SPEECH, quiet(0.6)), Speak(SPEECH, heard(1.0)), Speak(SPEECH, heard(1.4)), HangUp(heard(0.6))],
-    ),
-    "cut greeting": Ring({"greeting": LONG_GREETING}, [Speak(SPEECH, heard(1.0)), HangUp(quiet(1.0))]),
-    "protected": Ring(
-        {"greeting": LONG_GREETING, "call_settings": {"allow_interruptions": False}},
-        [Speak(SPEECH, heard(1.0)), HangUp(quiet(2.5))],
     ),
     "silent": Ring(
         {
@@ -80,6 +65,9 @@ RINGS: Mapping[str, Ring] = {
     ),
     "limit": Ring({"call_settings": {"max_duration_s": 10, "silence_timeout_s": 60}}),
     "phrase": Ring({"call_settings": {"end_call_phrases": ["speech, 0.9"]}}, [Speak(SPEECH, quiet(0.6))]),
+    "guarded": Ring(
+        {"instructions": "[test tool]", "tools": [{"name": "inside", "url": "http://127.0.0.1:1/admin"}]}, ASKS
+    ),
     "put": Ring({"greeting": "Nobody should hear this."}, [HangUp(quiet(1.0))]),
     "fetched": Ring({"greeting": "Nobody should hear this."}, [HangUp(quiet(1.0))]),
     "subaccount": Ring(
@@ -89,20 +77,6 @@ RINGS: Mapping[str, Ring] = {
         {"account_sid": SUBACCOUNT.sid, "auth_token_secret_id": SUB_SECRET_ID},
     ),
 }  # fmt: skip
-
-
-class Interruption(NamedTuple):
-    """Which utterance of which call cuts an answer, and which of the stored cut answers that is."""
-
-    call: str
-    utterance: int
-    answer: int
-
-
-CUTS = (
-    Interruption("cut", 1, 0), Interruption("cut greeting", 0, 0),
-    Interruption("cut twice", 1, 0), Interruption("cut twice", 2, 1),
-)  # fmt: skip
 
 
 def vault() -> ScriptedHttp:
@@ -147,11 +121,18 @@ def gateway(app: MainApp) -> Iterator[PhoneGateway]:
 
 
 @pytest.fixture(scope="module")
-def calls(gateway: PhoneGateway, app: MainApp) -> Iterator[dict[str, Made]]:
+def busy() -> dict[str, Any]:
+    """What /health says while the calls of this file are held; filled by `calls`."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def calls(gateway: PhoneGateway, app: MainApp, busy: dict[str, Any]) -> Iterator[dict[str, Made]]:
     """Every call of this file, made at the same time; when they are over the server holds nothing of them."""
     urls = {"put": app.put_url, "fetched": app.fetch_url}
     made = {name: gateway.ring(name, **({"voice_url": urls[name]} if name in urls else {})) for name in RINGS}
     made["talk again"] = gateway.ring("talk")
+    busy |= eventually(lambda: _health(gateway), 10.0) or {}
     yield made
     for call in made.values():
         assert call.record.rejected == []
@@ -160,41 +141,10 @@ def calls(gateway: PhoneGateway, app: MainApp) -> Iterator[dict[str, Made]]:
     assert_settled(gateway, 3.0, ())
 
 
-class Cut(NamedTuple):
-    """An answer that the caller cut; all in seconds of the call, counted in frames and not by the clock.
-
-    Attributes:
-        began: When the caller heard the first of it.
-        opened: When the model's voice detection opened on what the caller said.
-        silent: When the caller heard the last of it.
-    """
-
-    began: float
-    opened: float
-    silent: float
-
-
-def cut_by(call: Made, utterance: int) -> Cut:
-    """Return the answer that was cut by what the caller said at that place of the call."""
-    spoken = stretches(bytes(call.record.said))[utterance]
-    answer = next(stretch for stretch in call.speech if stretch.begins_s < spoken.begins_s < stretch.ends_s)
-    return Cut(answer.begins_s, opened_at(call, spoken.begins_s - 0.1), answer.ends_s)
-
-
-def opened_at(call: Made, after_s: float) -> float:
-    """Return when the voice detection opened: the simulated model's own detector, fed with what the line carried."""
-    detector, settings = SpeechDetector(), VadSettings(600.0, 300, 500)
-    said = bytes(call.record.said)
-    for number in range(round(after_s * 1000 / FRAME_MS), len(said) // FRAME_BYTES):
-        frame = decode_samples(said[number * FRAME_BYTES : (number + 1) * FRAME_BYTES], PCMU)
-        if detector.hear(rms(frame), settings) is Change.STARTED:
-            return (number + 1) * FRAME_MS / 1000
-    raise AssertionError("the caller did not speak")
-
-
-def interrupted(call: Made) -> list[dict[str, Any]]:
-    """Return the stored answers that were cut."""
-    return [row for row in call.messages if row["status"] == "interrupted"]
+def _health(gateway: PhoneGateway) -> dict[str, Any] | None:
+    """Return what /health says once it counts three calls."""
+    report: dict[str, Any] = httpx.get(f"{gateway.health_url}/health").json()
+    return report if report["phone"] >= 3 else None
 
 
 # ---------------------------------------------------------------------- hearing and being heard
@@ -279,64 +229,11 @@ def test_nothing_secret_is_in_the_twiml(calls: dict[str, Made]) -> None:
                 assert secret not in document
 
 
-# ---------------------------------------------------------------------- cutting in
-
-
-def test_cutting_in_silences_the_agent_at_once(calls: dict[str, Made]) -> None:
-    """Within 200 ms of the moment the voice detection opens, which takes 60 ms of speech, the caller hears nothing.
-
-    What is measured: from the end of the frame that opened the detection, as it left the caller, to the last frame with
-    a voice in it that reached the ear. The way through the telephone network is not in it.
-    """
-    for cut in CUTS:
-        found = cut_by(calls[cut.call], cut.utterance)
-        assert found.silent - found.opened <= 0.2, f"{cut.call}: {found.silent - found.opened:.3f} s"
-
-
-def test_nothing_is_blurted_out_after_the_cut(calls: dict[str, Made]) -> None:
-    """The rest of the cut answer never reaches the ear, though the model had sent seconds of it."""
-    call = calls["cut"]
-    opened = cut_by(call, 1).opened
-    following = [stretch for stretch in call.speech if stretch.begins_s > opened]
-    assert following and following[0].begins_s - opened > 1.0  # the caller's own 0.9 s and the pause come first
-    assert call.record.clears and any(mark.flushed for mark in call.record.marks)
-    names = [mark.name for mark in call.record.marks]
-    assert len(set(names)) == len(names)
-
-
-def test_the_stored_answer_ends_where_the_caller_stopped_hearing(calls: dict[str, Made]) -> None:
-    """`heard_ms` is what the ear recorded, within 150 ms, of the second interruption as of the first."""
-    for cut in CUTS:
-        found, stored = cut_by(calls[cut.call], cut.utterance), interrupted(calls[cut.call])[cut.answer]
-        assert abs(stored["heard_ms"] - (found.silent - found.began) * 1000) <= 150, cut
-        assert stored["heard_ms"] < stored["spoken_ms"]
-    content = interrupted(calls["cut"])[0]["content"]
-    assert content.startswith("I will count to thirty. one,") and "ten" not in content
-
-
-def test_the_model_remembers_what_was_heard_and_no_more(calls: dict[str, Made]) -> None:
-    """The truncation the model is told is the stored `heard_ms`."""
-    call = calls["cut"]
-    (session,) = call.sessions
-    (truncation,) = session.events("conversation.item.truncate")[:1]
-    cut = interrupted(call)[0]
-    assert (truncation["item_id"], truncation["audio_end_ms"]) == (cut["item_id"], cut["heard_ms"])
-
-
-def test_a_greeting_may_be_cut(calls: dict[str, Made]) -> None:
-    """Who knows what they want need not hear the greeting out."""
-    greeting = calls["cut greeting"].messages[0]
-    assert greeting["status"] == "interrupted" and greeting["heard_ms"] < greeting["spoken_ms"] - 1_000
-
-
-def test_a_protected_greeting_is_heard_out(calls: dict[str, Made]) -> None:
-    """With `allow_interruptions` off the caller's voice cuts nothing, and is answered afterwards."""
-    call = calls["protected"]
-    greeting = call.messages[0]
-    assert (greeting["status"], greeting["content"]) == ("complete", LONG_GREETING)
-    assert call.record.clears == []
-    assert length(call.speech[0]) * 1000 > greeting["spoken_ms"] - 800
-    assert "(speech, 0.9 seconds)" in call.said("user")
+def test_phone_calls_are_counted_in_health(calls: dict[str, Made], busy: dict[str, Any]) -> None:
+    """While calls are held /health counts them, and the database was asked."""
+    assert calls and 3 <= busy["phone"] <= len(calls)
+    assert busy["browser"] == 0 and busy["activeConnections"] >= busy["phone"]
+    assert busy["checks"]["database"]["status"] == "up"
 
 
 # ---------------------------------------------------------------------- ends
@@ -374,6 +271,16 @@ def test_an_end_phrase_ends_the_call_with_a_goodbye(calls: dict[str, Made]) -> N
     assert call.conversation["end_reason"] == "agent_ended"
     assert "goodbye" in call.sessions[0].events("response.create")[-1]["response"]["instructions"].lower()
     assert len(call.speech) >= 2 and call.record.ended_by != "caller"
+
+
+# ---------------------------------------------------------------------- tools
+
+
+def test_a_tool_that_leads_inside_is_refused(calls: dict[str, Made]) -> None:
+    """An address of this machine is not asked, whoever typed it in; the model is told and talks on."""
+    call = calls["guarded"]
+    assert call.told() == [{"error": "The service could not be reached."}]
+    assert "could not be reached" in call.said("assistant")[-1] and len(call.speech) >= 2
 
 
 # ---------------------------------------------------------------------- who announces the call

@@ -18,9 +18,9 @@ from services.ssrf import guarded_client
 from services.supabase_client import open_http
 from services.toolbox import Toolbox
 from simulator import script
-from simulator.twilio_caller import HangUp, Keys, Speak, heard, quiet
+from simulator.twilio_caller import HangUp, Keys, heard, quiet
 from tests.fakes.browser import eventually
-from tests.fakes.phone_gateway import CALLER, LOUD, MASTER, SPEECH, Made, PhoneGateway, Ring, length, level, part
+from tests.fakes.phone_gateway import ASKS, CALLER, LOUD, MASTER, Made, PhoneGateway, Ring, length, level, part
 from tests.fakes.scripted_http import Answer, ScriptedHttp
 from tests.handlers.conftest import assert_settled
 
@@ -29,7 +29,6 @@ DIGITS = "4711"
 SLOW_S = 2.5
 FILLER = "One moment, I am looking."
 SAID_BY_TOOL = "canary-of-the-tool marmalade"
-ASKS = [Speak(SPEECH, quiet(0.6)), HangUp(quiet(1.5, patience_s=12.0))]
 CALLS_TOOL = "[test tool]"
 
 

@@ -16,27 +16,33 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import secrets
 import sqlite3
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cli.demo_data import DEMO_USER_ID
-from core.calls import PhoneNumber
+from core.calls import Call as AnnouncedCall
+from core.calls import PhoneNumber, iso, token_hash
+from core.twiml import connect_stream
 from simulator.audio import PCMU, decode_samples, rms
 from simulator.records import SessionRecord
 from simulator.settings import SimulatorSettings
 from simulator.twilio import TwilioSimulator
 from simulator.twilio_call import Call
-from simulator.twilio_caller import Action
+from simulator.twilio_caller import Action, HangUp, Speak, quiet
 from simulator.twilio_ear import Stretch, read_wav
 from simulator.twilio_plan import CallPlan
 from simulator.twilio_record import CallRecord
 from simulator.twilio_settings import Account, TwilioSettings
+from simulator.twilio_sids import new_sid
 from tests.fakes.browser import eventually
 from tests.fakes.gateway import Gateway
 
@@ -52,12 +58,21 @@ CALL_S = 45.0
 
 BYTES_PER_S = 8_000
 
+APOLOGY_S = 4.0
+"""Length of the sentence that is shipped for calls which end by an error."""
+
+_SPEECH = re.compile(r"\(speech, (0\.[89]|1\.[0-2]) seconds\)")
+"""What the simulated recogniser writes of `SPEECH`; a loaded machine stretches it a little."""
+
 SPEAKER = SimulatorSettings(speed=4.0, think_s=0.0, transcription_delay_s=0.0)
 """A model that speaks four times faster than its speech plays, as the real one does."""
 
 _WAV = read_wav(Path(__file__).parents[1] / "data" / "question.wav")
 SPEECH = _WAV[2_400 : 2_400 + 7_200]
 """0.9 s of a spoken question, mu-law."""
+
+ASKS: tuple[Action, ...] = (Speak(SPEECH, quiet(0.6)), HangUp(quiet(1.5, patience_s=15.0)))
+"""A caller who hears the greeting out however late it comes, asks, hears the answer out, and hangs up."""
 
 LOUD = 500.0
 """Level (RMS of 16 bits) above which sound is speech for sure: the simulated voice has 1,000 and more."""
@@ -254,6 +269,27 @@ class Made:
                 if event["item"]["type"] == "function_call_output":
                     outputs.append(_decoded(event["item"]["output"]))
         return outputs
+
+
+def announced(gateway: PhoneGateway, name: str, *, expires_in_s: float = 300.0) -> dict[str, Any]:
+    """Announce a call as the main app may, in the database itself; returns how it is to be dialled."""
+    sid, token, now = new_sid("CA"), secrets.token_urlsafe(16), datetime.now(UTC)
+    call = AnnouncedCall(sid, gateway.agent_id_of(name), gateway.user_id, MASTER.sid)
+    times = {"created_at": iso(now), "expires_at": iso(now + timedelta(seconds=expires_in_s))}
+    gateway.run(gateway.server.context.store.put_call(call, token_hash=token_hash(token), **times))
+    return {"call_sid": sid, "twiml": connect_stream(PUBLIC_URL, token), "voice_url": ""}
+
+
+def heard_apology(call: Made) -> bool:
+    """Return whether the last thing the caller heard on the stream was the shipped sentence, all of it, in speech."""
+    *_, last = call.speech
+    return length(last) >= APOLOGY_S - 0.6 and level(part(call.record.heard, last)) > LOUD
+
+
+def answered(call: Made) -> bool:
+    """Return whether the call was an ordinary talk: greeting, question, answer."""
+    (said,) = call.said("user")
+    return bool(_SPEECH.fullmatch(said)) and sum(map(length, call.speech)) > 2.0
 
 
 def level(audio: bytes | bytearray) -> float:

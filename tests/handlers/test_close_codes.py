@@ -230,7 +230,7 @@ def test_token_that_expires_in_a_session_ends_it(gateway, expect):
     expect(gateway, end, UNAUTHORIZED, conversation_id)
 
 
-@pytest.mark.parametrize("agent_id", [str(uuid.uuid4()), STRANGERS_AGENT_ID, SWITCHED_OFF_ID])
+@pytest.mark.parametrize("agent_id", ["00000000-0000-4000-8000-0000000000c9", STRANGERS_AGENT_ID, SWITCHED_OFF_ID])
 def test_agent_that_is_not_the_users_is_not_found(gateway, expect, agent_id):
     """An agent that is missing, switched off or somebody else's is 4004, the same for all three."""
     with Browser(gateway, agent_id=agent_id) as browser:

@@ -24,6 +24,7 @@ from services.sql_store import SqlStore
 pytestmark = [
     # pytest-tornado 0.8.1 makes its loop current the way Tornado 6.2 deprecated; it works until Tornado 7
     pytest.mark.filterwarnings("ignore:(make|clear)_current is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:There is no current event loop:DeprecationWarning"),  # the same, Python 3.12 on
 ]
 
 
