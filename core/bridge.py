@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -78,6 +79,7 @@ class PhoneBridge:
         self._caller = CallerAudio()
         self._marks = Marks(stream_sid)
         self._voiced = Voiced(self._exchange.playback)
+        self._began_at = 0.0
         self._apology = apology
         self._deadlines = Deadlines()
         self._parting: Close | None = None
@@ -96,6 +98,7 @@ class PhoneBridge:
 
     def begin(self, now: float) -> list[Command]:
         """Begin the call; call this once."""
+        self._began_at = now
         self._attendance.begin(now)
         self._deadlines.set("no_media", now + NO_MEDIA_S)
         commands = self.conversation.begin(now)
@@ -331,8 +334,9 @@ class PhoneBridge:
                     self._filler.tool_began(command.name, now)
                     result.append(command)
                 case SaveProgress():
-                    usage = {**command.usage, "voiced_ms": self._voiced.as_json(now)}
-                    result.append(replace(command, usage=usage))
+                    minutes = math.ceil((now - self._began_at) / 60)  # begun minutes count, as on a telephone bill
+                    usage = {"voice_minutes": minutes, "voiced_ms": self._voiced.as_json(now)}
+                    result.append(replace(command, usage={**command.usage, **usage}))
                 case Close():
                     result += self._part(command, now)
                 case _:

@@ -150,7 +150,7 @@ class Conversation:
         if retry is None:
             return [*commands, *self.end(errors.UpstreamUnavailable.ending, now)]
         delay_s, refresh_key = retry
-        if not loss.is_planned:
+        if not loss.is_planned or self.exchange.owes_answer:
             text = "The voice service was lost; trying again." if self._was_live else "The voice service is slow."
             commands.append(self.exchange.told(notice_event("reconnecting", text, retry_in_ms=round(delay_s * 1000))))
             self._told_lost = True

@@ -119,11 +119,26 @@ def _response_create(event: Event, _may: frozenset[str]) -> Event:
                 f"A client may not set response.{_shown(name)} of this agent.",
                 f"response.{_shown(name)}",
             )
+    if not _is_metadata(response.get("metadata", {})):
+        raise BadEvent(
+            "invalid_value",
+            "metadata must be an object of at most 16 texts of at most 512 characters.",
+            "response.metadata",
+        )
     if response.get("output_modalities", ["audio"]) not in (["audio"], ["text"]):
         raise BadEvent(
             "invalid_value", 'output_modalities must be ["audio"] or ["text"].', "response.output_modalities"
         )
     return {"type": event["type"], "response": response}
+
+
+def _is_metadata(value: Any) -> bool:
+    """True for what the API takes as metadata, null included (OpenAI Realtime reference, section 5)."""
+    if value is None:
+        return True
+    if not isinstance(value, dict) or len(value) > 16:
+        return False
+    return all(len(key) <= 64 and isinstance(text, str) and len(text) <= 512 for key, text in value.items())
 
 
 def _response_cancel(event: Event, _may: frozenset[str]) -> Event:

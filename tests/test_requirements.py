@@ -65,6 +65,14 @@ def test_every_import_is_declared() -> None:
     assert imported(*SOURCES) - declared == set()
 
 
+def test_every_import_of_the_tests_is_declared() -> None:
+    """A fresh machine has what the tests import: from one of the two files, or from a package that brings it."""
+    declared = {module_of(package) for name in ("requirements.txt", "requirements-test.txt") for package in listed(name)}
+    brought = {"agents", "pydantic", "cryptography", "packaging"} | set(BROUGHT_BY)  # agents: openai-agents
+    local = {path.stem for path in ROOT.glob("tests/**/*.py")}
+    assert imported("tests") - declared - brought - local == set()
+
+
 def test_every_declared_package_is_used() -> None:
     """What is in requirements.txt is imported, or has its reason not to be."""
     used = imported(*SOURCES)

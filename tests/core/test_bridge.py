@@ -344,6 +344,7 @@ def test_usage_tells_how_long_each_side_was_heard() -> None:
     [usage] = [x.usage for x in call.all if isinstance(x, c.SaveProgress) and x.end_reason]
     assert usage["voiced_ms"] == {"caller": 1200, "agent": 500}
     assert usage["responses"] == 1
+    assert usage["voice_minutes"] == 1
 
 
 def test_a_call_has_one_bridge_and_one_bridge_one_call() -> None:

@@ -225,6 +225,13 @@ def test_an_expired_session_is_followed_without_a_word() -> None:
     talk.model("session.updated").gives()
 
 
+def test_a_session_that_expires_in_an_answer_is_told() -> None:
+    """The end of an answer that will not come must not be awaited: the client hears that the link is new."""
+    talk = Dialogue().live().asks("u1", "Hello?").begins_answer("r1", "a1")
+    lost = talk.model("error", error={"code": "session_expired"})
+    assert "client: notice reconnecting" in lost.told
+
+
 @pytest.mark.parametrize("expires_in", [3600, None])
 def test_a_session_is_changed_at_a_pause_before_its_limit(expires_in: int | None) -> None:
     """Not while somebody speaks, an answer is heard or a tool runs; the client notices nothing."""

@@ -184,6 +184,20 @@ def test_messages_go_to_the_end() -> None:
     assert check({**message(), "previous_item_id": None}, MAY) == message()
 
 
+@pytest.mark.parametrize(
+    "metadata", ["text", [], {"a": 1}, {"a": "x" * 513}, {"k" * 65: "x"}, {str(n): "x" for n in range(17)}]
+)
+def test_metadata_the_api_would_refuse_is_named(metadata: Any) -> None:
+    """Metadata of another shape is refused here, so that the client hears which field it was."""
+    assert refused({"type": "response.create", "response": {"metadata": metadata}}) == "invalid_value"
+
+
+def test_metadata_may_be_null() -> None:
+    """Null is the API's own word for no metadata."""
+    event = {"type": "response.create", "response": {"metadata": None}}
+    assert check(event, MAY) == event
+
+
 def test_a_typed_message_is_rebuilt_from_what_is_known() -> None:
     """Status and object, which some clients echo, are left out; type and role are filled in."""
     event = {

@@ -98,6 +98,8 @@ export class Sound {
     this.#mic = peak;
     this.ears.level(this.#mic, this.#agent);
     this.ears.piece(pcm);
+    // Told once: -1 says it was told, -2 that sound came after it.
+    if (this.#silentPieces === -1 && raw >= SILENCE) { this.#silentPieces = -2; this.ears.notice('mic_back'); }
     if (this.#silentPieces >= 0) this.#silentPieces = raw < SILENCE ? this.#silentPieces + 1 : 0;
     if (this.#silentPieces === SILENT_PIECES) { this.#silentPieces = -1; this.ears.notice('mic_silent'); }
     if (!this.#muted || raw < MUTED_SPEECH) return;
