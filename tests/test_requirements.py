@@ -67,7 +67,8 @@ def test_every_import_is_declared() -> None:
 
 def test_every_import_of_the_tests_is_declared() -> None:
     """A fresh machine has what the tests import: from one of the two files, or from a package that brings it."""
-    declared = {module_of(package) for name in ("requirements.txt", "requirements-test.txt") for package in listed(name)}
+    packages = [*listed("requirements.txt"), *listed("requirements-test.txt")]
+    declared = {module_of(package) for package in packages}
     brought = {"agents", "pydantic", "cryptography", "packaging"} | set(BROUGHT_BY)  # agents: openai-agents
     local = {path.stem for path in ROOT.glob("tests/**/*.py")}
     assert imported("tests") - declared - brought - local == set()
