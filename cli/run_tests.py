@@ -27,7 +27,7 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
 }
 """Debian packages the tests use, and the programs of which one shows that it is there."""
 
-NPM_FOLDERS = (ROOT / "tests" / "web", ROOT / "supabase" / "local")
+NPM_FOLDERS = (ROOT / "tests" / "web", ROOT / "tests" / "supabase_cli", ROOT / "supabase" / "local")
 
 APT_S = 900.0
 """Chromium is 360 MB; on a slow line that takes some minutes."""

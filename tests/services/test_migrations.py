@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -580,6 +581,26 @@ def test_what_supabase_applied_counts(server: Postgres, plain: str) -> None:
         url=url,
     )
     assert asyncio.run(migrate(url)) == []
+
+
+def test_supabase_db_push_applies_everything(server: Postgres, tmp_path: Path) -> None:
+    """Supabase's own command line applies the migrations; afterwards `./voice migrate` has nothing to do."""
+    supabase = Path(__file__).parent.parent / "supabase_cli" / "node_modules" / ".bin" / "supabase"
+    if not supabase.exists():
+        pytest.skip(reason="npm install --prefix tests/supabase_cli was not run")
+    (tmp_path / "supabase").mkdir()
+    shutil.copytree(Path(__file__).parents[2] / "supabase" / "migrations", tmp_path / "supabase" / "migrations")
+    url = server.new_database()
+    subprocess.run(
+        [supabase, "db", "push", "--yes", f"--remote={url}?sslmode=disable"],
+        cwd=tmp_path,
+        env={**os.environ, "DO_NOT_TRACK": "1", "HOME": str(tmp_path)},
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    assert asyncio.run(pending(url)) == []
+    assert server.sql("select to_regclass('public.messages')", url=url) == "messages"
 
 
 def test_failing_migration_leaves_nothing_of_itself(server: Postgres, tmp_path: Path) -> None:
