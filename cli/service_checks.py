@@ -17,8 +17,10 @@ import httpx
 import websocket
 
 from cli.findings import Finding, ok, problem, skipped
+from core.calls import is_account_sid
 from core.realtime import read_upstream
 from core.settings import Settings
+from core.twiml import http_base
 from services.auth import Verifier
 from services.sql_store import SqlStore, pending
 from services.store import Store, StoreError
@@ -168,6 +170,27 @@ def _refused(host: str, status: int) -> Finding:
     return problem("voice service", f"{host} answered {status} to the handshake", mend)
 
 
+async def phone(settings: Settings) -> Finding:
+    """Would Twilio's calls be answered?"""
+    given = [settings.public_url, settings.twilio_account_sid, settings.twilio_auth_token]
+    if not any(given):
+        return ok("phone", "not set up; docs/phone.md says how")
+    if settings.public_url is None:
+        return problem("phone", "PUBLIC_URL is missing", "Set it to the address Twilio calls, such as https://HOST.")
+    parts = urlsplit(settings.public_url)
+    if parts.scheme in {"http", "ws"} and parts.hostname not in {"127.0.0.1", "localhost"}:
+        return problem("phone", "PUBLIC_URL is not encrypted", "Twilio streams to wss only: set https://HOST.")
+    if parts.path.strip("/") or parts.query:
+        return problem("phone", "PUBLIC_URL has a path", "Set it to https://HOST alone; the doors have their own.")
+    if settings.twilio_auth_token is None:
+        mend = "Copy the account's primary auth token from Twilio's console to TWILIO_AUTH_TOKEN."
+        return problem("phone", "TWILIO_AUTH_TOKEN is missing: no signature can be checked", mend)
+    if not is_account_sid(settings.twilio_account_sid or ""):
+        mend = "Copy the account SID from Twilio's console: AC and 32 hexadecimal digits."
+        return problem("phone", "TWILIO_ACCOUNT_SID is missing or has another shape", mend)
+    return ok("phone", f"webhook: {http_base(settings.public_url)}/api/twilio/voice")
+
+
 async def clock(settings: Settings) -> Finding:
     """Does this machine's clock agree with another one? Tokens are checked by it."""
     parts = urlsplit(settings.supabase_url or settings.openai_realtime_url)
@@ -190,6 +213,7 @@ SERVICE_CHECKS: tuple[tuple[str, Callable[[Settings], Awaitable[Finding]]], ...]
     ("key", key),
     ("token keys", tokens),
     ("voice service", voice_service),
+    ("phone", phone),
     ("clock", clock),
 )
 """All of them, in the order they are shown."""

@@ -40,6 +40,12 @@ MAX_REFUSALS = 10
 REFUSAL_WINDOW_S = 60.0
 """Ten refused messages within a minute are no slip any more: the client is broken or hostile."""
 
+FLOOD_WINDOW_S = 10.0
+MAX_EVENTS = 200
+MAX_EVENT_BYTES = 1_048_576
+"""What a client may send within the window besides audio: twenty events a second are ten times what a person causes,
+and more bytes than this would fill the link's buffer (`services/upstream.py`) and have it taken for dead."""
+
 TOKEN_NOTICE_S = 60.0
 """How long before its token expires a client is told: time enough for one refresh and one retry."""
 
@@ -77,6 +83,8 @@ class BrowserSession:
         self._held_bytes = 0
         self._told_too_early = False
         self._is_checking_token = False
+        self._recent: deque[tuple[float, int]] = deque()
+        self._recent_bytes = 0
         self._refusals: deque[float] = deque(maxlen=MAX_REFUSALS)
 
     @property
@@ -123,7 +131,20 @@ class BrowserSession:
             return self._refuse(error, _event_id(frame), now)
         if not self.conversation.is_live:
             return self._hold(event, len(frame))
+        if not _is_audio(event) and self._is_flooding(len(frame), now):
+            message = "Too many messages. At most 200, of 1 MiB together, are taken within ten seconds."
+            return self._refuse(BadEvent("rate_limit_exceeded", message), event.get("event_id"), now)
         return self._perform(event, now)
+
+    def _is_flooding(self, size: int, now: float) -> bool:
+        """Count an event; True when the client has sent too many, or too much, within the window."""
+        while self._recent and self._recent[0][0] <= now - FLOOD_WINDOW_S:
+            self._recent_bytes -= self._recent.popleft()[1]
+        if len(self._recent) >= MAX_EVENTS or self._recent_bytes + size > MAX_EVENT_BYTES:
+            return True
+        self._recent.append((now, size))
+        self._recent_bytes += size
+        return False
 
     def refuse_binary(self, now: float) -> list[Command]:
         """Take note of a binary message, which no dialect has."""

@@ -81,7 +81,7 @@ TABLE: tuple[Setting, ...] = (
             choices=("trace", "debug", "info", "warning", "error")),
     Setting("LOG_DIR", "log_dir", "text", None, "Folder of combined.log and error.log; default by environment."),
     Setting("DEBUG", "debug", "text", None, "Any value: log level debug."),
-    Setting("MAX_CONNECTIONS", "max_connections", "int", "1000", "Live sessions over all workers.", low=1,
+    Setting("MAX_CONNECTIONS", "max_connections", "int", "1000", "Live sessions of this server.", low=1,
             high=100_000),
     Setting("MAX_SESSIONS_PER_USER", "max_sessions_per_user", "int", "5", "Live sessions of one user.", low=1,
             high=100_000),
@@ -91,7 +91,8 @@ TABLE: tuple[Setting, ...] = (
             low=1000, high=86_400_000),
     Setting("DRAIN_TIMEOUT", "drain_timeout_s", "float", "900", "Seconds a live session may go on after SIGTERM.",
             high=86_400),
-    Setting("WORKERS", "workers", "int", "1", "Processes.", low=1, high=64),
+    Setting("WORKERS", "workers", "int", "1", "Processes; must be 1: run further instances behind nginx.", low=1,
+            high=64),
     Setting("ALLOWED_ORIGINS", "allowed_origins", "list", None,
             "Comma-separated origins of web pages that may connect; empty: same origin, and localhost in development."),
     Setting("QUERY_TOKENS", "query_tokens", "switch", "on", "off refuses JWTs in the URL; tickets stay allowed."),
@@ -117,7 +118,7 @@ TABLE: tuple[Setting, ...] = (
     Setting("STATE_DIR", "state_dir", "text", None,
             "Transcript spool and embedded database; default ./data, in production /var/lib/websocket-voice-server."),
     Setting("REDIS_URL", "redis_url", "url", None,
-            "Shared limits and live-session directory over several droplets.", choices=("redis", "rediss")),
+            "Reserved for limits shared over several servers; has no effect yet.", choices=("redis", "rediss")),
 )
 # fmt: on
 

@@ -89,8 +89,10 @@ class Health:
         return {"status": "up", "latency_ms": round((time.monotonic() - began) * 1000, 1)}
 
     def _openai(self) -> dict[str, Any]:
-        down = self._context.upstream_failures >= FAILING_LINKS
-        return {"status": "down" if down else "up", "last_connect_ms": self._context.last_connect_ms}
+        context = self._context
+        tried = context.last_connect_ms is not None or context.upstream_failures > 0
+        status = "down" if context.upstream_failures >= FAILING_LINKS else "up" if tried else "unknown"
+        return {"status": status, "last_connect_ms": context.last_connect_ms}
 
     def _transcripts(self) -> dict[str, Any]:
         stats = self._context.spool.stats()

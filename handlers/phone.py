@@ -31,6 +31,7 @@ from core.overrides import configured_agent
 from core.plan import Plan
 from core.realtime import Event
 from core.records import ConversationRow
+from core.twiml import stream_url
 from handlers.base import Door
 from handlers.context import Context, Identity
 from handlers.incoming import claimed_call
@@ -45,7 +46,7 @@ CLAIM_S = 5.0
 """Longest time to find out whose call it is; the caller hears nothing meanwhile."""
 
 MAX_WAITING = 50
-"""Sockets of which it is not known whose call they are (Twilio reference, section 3)."""
+"""Sockets that wait for `start` and bear no signature of the master account's (Twilio reference, section 3)."""
 
 MAX_MESSAGE_BYTES = 65_536
 """Source: Twilio reference, section 1.1."""
@@ -100,16 +101,30 @@ class PhoneDoor(Door):
 
     async def prepare_relay(self) -> Relay:
         """Wait for `start`, make sure that Twilio sent it for a call of ours, and make the session."""
-        if PhoneDoor._waiting >= MAX_WAITING:
+        is_stranger = not self._is_master_signed()
+        if is_stranger and PhoneDoor._waiting >= MAX_WAITING:
             raise AtCapacity("too many streams without start")
-        PhoneDoor._waiting += 1
+        PhoneDoor._waiting += is_stranger
         try:
             start, call = await self._claimed()
         finally:
-            PhoneDoor._waiting -= 1
+            PhoneDoor._waiting -= is_stranger
         self._call_sid = call.call_sid
         self.count_user(call.user_id)
         return await self._configure(start, call)
+
+    def _is_master_signed(self) -> bool:
+        """Return whether the handshake bears the master account's signature, so that strangers cannot crowd it out."""
+        settings, headers = self.context.settings, self.request.headers
+        if settings.public_url is None or settings.twilio_auth_token is None:
+            return False
+        return twilio.signature_matches(
+            stream_url(settings.public_url),
+            [],
+            settings.twilio_auth_token,
+            given=headers.get("X-Twilio-Signature"),
+            settings=headers.get("X-Twilio-Webhooks-Signature-Settings"),
+        )
 
     async def _claimed(self) -> tuple[twilio.Start, Call]:
         """Return `start` and the call it belongs to, taken for this stream alone."""

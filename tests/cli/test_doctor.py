@@ -54,8 +54,8 @@ def test_sound_installation_has_no_problem(variables: dict[str, str], tmp_path: 
     """Everything is well, and nothing was made or changed by looking."""
     findings = doctor.examine(variables)
     assert [finding for finding in findings if finding.state == "problem"] == []
-    assert {"settings", "database", "key", "token keys", "voice service", "clock", "ports", "folders", "open files",
-            "nginx", "unit"} == set(by_name(findings))  # fmt: skip
+    assert {"settings", "database", "key", "token keys", "voice service", "phone", "clock", "ports", "folders",
+            "open files", "nginx", "unit"} == set(by_name(findings))  # fmt: skip
     assert "opened a session of gpt-realtime-2.1" in by_name(findings)["voice service"].text
     assert list(tmp_path.iterdir()) == []
 
@@ -157,9 +157,7 @@ def test_site_of_nginx_is_read(
     assert (found.state, said in found.text + found.mend) == (state, True)
 
 
-def test_broken_unit_is_a_problem(
-    variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_broken_unit_is_a_problem(variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A unit file that systemd does not take is named with its complaint."""
     (tmp_path / "websocket-voice-server.service").write_text("[Service]\nType=exec\nExecStart=relative/path\n")
     monkeypatch.setattr(machine_checks, "UNITS", tmp_path)
@@ -230,3 +228,35 @@ def test_findings_are_plain_where_no_terminal_is(capsys: pytest.CaptureFixture[s
     """No line is coloured in a pipe."""
     doctor._print(ok("key", "read"))
     assert capsys.readouterr().out == "ok       key            read\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "about"),
+    [
+        ({"TWILIO_AUTH_TOKEN": "t" * 32}, "PUBLIC_URL is missing"),
+        ({"PUBLIC_URL": "http://voice.example.com"}, "not encrypted"),
+        ({"PUBLIC_URL": "https://voice.example.com/foo"}, "has a path"),
+        ({"PUBLIC_URL": "https://voice.example.com"}, "TWILIO_AUTH_TOKEN is missing"),
+        (
+            {"PUBLIC_URL": "https://voice.example.com", "TWILIO_AUTH_TOKEN": "t" * 32, "TWILIO_ACCOUNT_SID": "hello"},
+            "TWILIO_ACCOUNT_SID",
+        ),
+    ],
+)
+def test_phone_settings_that_answer_no_call_are_named(
+    variables: dict[str, str], given: dict[str, str], about: str
+) -> None:
+    """Each mistake with which Twilio's calls would not be answered is named, with how to mend it."""
+    found = by_name(doctor.examine(variables | given))["phone"]
+    assert found.state == "problem" and about in found.text and found.mend
+
+
+def test_phone_settings_that_fit_name_the_webhook(variables: dict[str, str]) -> None:
+    """What must be typed into Twilio's console is shown."""
+    given = {
+        "PUBLIC_URL": "wss://voice.example.com",
+        "TWILIO_AUTH_TOKEN": "t" * 32,
+        "TWILIO_ACCOUNT_SID": "AC" + "0" * 32,
+    }
+    found = by_name(doctor.examine(variables | given))["phone"]
+    assert found.state == "ok" and "https://voice.example.com/api/twilio/voice" in found.text

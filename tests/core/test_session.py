@@ -10,7 +10,16 @@ import pytest
 from core.dialect import Dialect
 from core.errors import CLIENT_LEFT, Draining
 from core.realtime import APPEND_HEAD, Event, notice_event
-from core.session import HELD_OVERHEAD_BYTES, MAX_HELD_BYTES, MAX_REFUSALS, MAX_TOKEN_CHARS, TOKEN_NOTICE_S
+from core.session import (
+    FLOOD_WINDOW_S,
+    HELD_OVERHEAD_BYTES,
+    MAX_EVENT_BYTES,
+    MAX_EVENTS,
+    MAX_HELD_BYTES,
+    MAX_REFUSALS,
+    MAX_TOKEN_CHARS,
+    TOKEN_NOTICE_S,
+)
 from tests.dialogue import CONVERSATION_ID, Dialogue, base64_of
 
 STARTED = "input_audio_buffer.speech_started"
@@ -338,3 +347,35 @@ def test_tokens_are_checked_one_at_a_time() -> None:
 def test_a_token_may_be_refreshed_before_the_session_is_live() -> None:
     """It is no event for upstream and does not wait."""
     opening().client("session.refresh", token="t").gives("check token")
+
+
+CLEAR = "input_audio_buffer.clear"
+TOO_MANY = "rate_limit_exceeded"
+
+
+def test_a_flood_of_events_is_refused() -> None:
+    """More than 200 events within ten seconds are refused by name; audio does not count."""
+    talk = Dialogue().live()
+    for _ in range(MAX_EVENTS):
+        assert TOO_MANY not in " ".join(talk.client(CLEAR).told)
+    assert TOO_MANY in " ".join(talk.client(CLEAR).told)
+    assert TOO_MANY not in " ".join(talk.client(b'{"audio":"AAAA", "type":"input_audio_buffer.append"}').told)
+
+
+def test_a_flood_is_forgotten_after_a_while() -> None:
+    """The window slides: after ten seconds the client is heard again."""
+    talk = Dialogue().live()
+    for _ in range(MAX_EVENTS + 1):
+        talk.client(CLEAR)
+    talk.later(FLOOD_WINDOW_S)
+    assert TOO_MANY not in " ".join(talk.client(CLEAR).told)
+
+
+def test_a_flood_of_bytes_is_refused() -> None:
+    """A megabyte of typed text within ten seconds is refused before it fills the link's buffer."""
+    talk = Dialogue().live()
+    item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x" * 32_000}]}
+    taken = 0
+    while TOO_MANY not in " ".join(talk.client("conversation.item.create", item=item).told):
+        taken += 1
+    assert 30 <= taken <= MAX_EVENT_BYTES // 32_000

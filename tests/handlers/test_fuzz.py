@@ -68,6 +68,7 @@ def damaged(dice: random.Random) -> str:
 
 def test_damaged_messages_do_no_harm(make, monkeypatch):
     """Three thousand damaged messages over one socket: no exception, no lost session, and the talk goes on."""
+    monkeypatch.setattr("core.session.MAX_EVENTS", MESSAGES)
     monkeypatch.setattr("core.session.MAX_REFUSALS", 1_000_000)
     gateway = make(settle_s=3.0)
     dice = random.Random(20_261_120)  # noqa: S311 - a fixed seed, so that a failure can be seen again
