@@ -12,7 +12,6 @@ nothing, but for hanging up.
 from __future__ import annotations
 
 import base64
-import binascii
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,7 +38,7 @@ from core.exchange import AFTER_SPEECH_S, text_of
 from core.filler import Filler
 from core.keypad import Keypad
 from core.marks import Marks
-from core.realtime import AudioDelta, Event, read_upstream
+from core.realtime import AudioDelta, Event, read_audio_delta, read_upstream
 from core.recovery import Loss
 from core.transfer import Transfer
 from core.twilio import Media, Message
@@ -250,15 +249,10 @@ class PhoneBridge:
 
     def _unusual_audio(self, event: Event, now: float) -> list[Command]:
         """Forward audio whose frame has an unusual shape, so that it had to be read."""
-        text, item_id = text_of(event, "delta"), text_of(event, "item_id")
-        try:
-            base64.b64decode(text, validate=True)
-        except (binascii.Error, ValueError):
+        delta = read_audio_delta(event)
+        if delta is None or not self.conversation.audio_received(delta, now):
             return []
-        delta = AudioDelta(item_id, text_of(event, "response_id"), len(text), text.count("="))
-        if not text or not item_id or not self.conversation.audio_received(delta, now):
-            return []
-        media = twilio.media_message(self.stream_sid, text.encode())
+        media = twilio.media_message(self.stream_sid, event["delta"].encode())
         return [SendClientAudio(media), SendClient(self._next_mark(delta))]
 
     # ------------------------------------------------------------------ what the caller heard

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from core.agent import SPEED_RANGE, valid_voice
-from core.realtime import BadEvent, Event
+from core.realtime import BadEvent, Event, is_base64
 
 MAX_TEXT_CHARS = 32_768
 """Longest typed message, about 8,000 tokens: a quarter of the smallest model's context (reference, section 3)."""
@@ -20,8 +20,6 @@ MAX_ITEM_ID_CHARS = 32
 
 OWN_EVENT_ID = "gw_"
 """Prefix of event and item ids this server makes; clients may not use it, or they could hide errors of their own."""
-
-_BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 
 _SESSION_PATHS = {
     ("audio", "input", "turn_detection"): "turn_detection",
@@ -91,8 +89,7 @@ def _append(event: Event, _may: frozenset[str]) -> Event:
     audio = event.get("audio")
     if not isinstance(audio, str) or not audio:
         raise BadEvent("invalid_value", "audio must be base64 text of PCM16 audio, 24 kHz, mono.", "audio")
-    body = audio.rstrip("=")
-    if len(audio) % 4 or len(audio) - len(body) > 2 or not _BASE64.issuperset(body):
+    if not is_base64(audio.encode("utf-8", "replace")):
         raise BadEvent("invalid_value", "audio is not valid base64.", "audio")
     return {"type": event["type"], "audio": audio}
 

@@ -117,10 +117,23 @@ def is_canonical_append(frame: bytes) -> bool:
     if not (frame.startswith(APPEND_HEAD) and frame.endswith(APPEND_TAIL)):
         return False
     body = frame[len(APPEND_HEAD) : -len(APPEND_TAIL)]
-    if not body or len(body) % 4:
-        return False
-    rest = body.translate(None, _BASE64)
-    return not rest or (rest in {b"=", b"=="} and body.endswith(rest))
+    return body != b"" and is_base64(body)
+
+
+def is_base64(text: bytes) -> bool:
+    """True for base64 with its padding and nothing else; empty text counts."""
+    rest = text.translate(None, _BASE64)
+    return len(text) % 4 == 0 and (not rest or (rest in {b"=", b"=="} and text.endswith(rest)))
+
+
+def read_audio_delta(event: Event) -> AudioDelta | None:
+    """Return what an audio delta that had to be parsed says, or None when it holds no audio that can be passed on."""
+    text, item_id, response_id = event.get("delta"), event.get("item_id"), event.get("response_id")
+    if not (isinstance(text, str) and text and is_base64(text.encode("utf-8", "replace"))):
+        return None
+    if not (isinstance(item_id, str) and item_id and isinstance(response_id, str)):
+        return None
+    return AudioDelta(item_id, response_id, len(text), text.count("="))
 
 
 def audio_delta(frame: bytes) -> AudioDelta | None:

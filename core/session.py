@@ -24,6 +24,7 @@ from core.realtime import (
     error_event,
     is_canonical_append,
     notice_event,
+    read_audio_delta,
     read_client,
     read_upstream,
 )
@@ -277,12 +278,10 @@ class BrowserSession:
 
     def _unusual_audio(self, generation: int, event: Event, now: float) -> list[Command]:
         """Forward audio whose frame has an unusual shape, so that it had to be read."""
-        delta, item_id = event.get("delta"), event.get("item_id")
-        if generation != self.conversation.generation or not isinstance(delta, str) or not isinstance(item_id, str):
+        delta = read_audio_delta(event)
+        if delta is None or generation != self.conversation.generation:
             return []
-        padding = len(delta) - len(delta.rstrip("="))
-        head = AudioDelta(item_id, str(event.get("response_id")), len(delta), padding)
-        if not self.conversation.is_live or not self.conversation.audio_received(head, now):
+        if not self.conversation.audio_received(delta, now):
             return []
         shown = for_client(event, self.dialect)
         return [SendClientAudio(encode(shown))] if shown is not None else []

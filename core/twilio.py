@@ -15,13 +15,12 @@ import hashlib
 import hmac
 import json
 import re
-import string
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from core.realtime import APPEND_HEAD, APPEND_TAIL, AudioDelta
+from core.realtime import APPEND_HEAD, APPEND_TAIL, AudioDelta, is_base64
 
 SAMPLE_RATE_HZ = 8_000
 BYTES_PER_MS = 8
@@ -36,7 +35,6 @@ SILENCE = b"\xff"
 MAX_QUEUED_MS = 600_000
 """Twilio drops what exceeds ten minutes of queued audio (warning 31931)."""
 
-_BASE64 = (string.ascii_letters + string.digits + "+/").encode()
 _NAME = re.compile(r"[A-Za-z0-9_\-]{1,64}")
 _NUMBER = re.compile(r"[0-9]{1,15}")
 
@@ -179,7 +177,7 @@ def _read_start(message: Mapping[str, Any]) -> Start:
 def _read_media(message: Mapping[str, Any]) -> Media:
     body = _object(message, "media")
     payload = body.get("payload")
-    if not isinstance(payload, str) or not _is_base64(payload.encode("ascii", "replace")):
+    if not isinstance(payload, str) or not is_base64(payload.encode("ascii", "replace")):
         raise BadMessage("payload")
     return Media(
         _name(message, "streamSid"),
@@ -241,11 +239,6 @@ def _number(holder: Mapping[str, Any], key: str) -> int:
     return int(value)
 
 
-def _is_base64(text: bytes) -> bool:
-    rest = text.translate(None, _BASE64)
-    return len(text) % 4 == 0 and (not rest or (rest in {b"=", b"=="} and text.endswith(rest)))
-
-
 class MediaHead(NamedTuple):
     """Audio cut out of a `media` message: when it was, and its base64 text."""
 
@@ -271,7 +264,7 @@ def media_payload(frame: bytes, stream_sid: str) -> MediaHead | None:
     if tail is None or (head.group(1) or tail.group(1)) != stream_sid.encode():
         return None
     payload = frame[head.end() : end]
-    return MediaHead(int(head.group(2)), payload) if _is_base64(payload) else None
+    return MediaHead(int(head.group(2)), payload) if is_base64(payload) else None
 
 
 def append_from_media(payload: bytes) -> bytes:
