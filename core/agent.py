@@ -161,7 +161,7 @@ def agent_from_row(row: Mapping[str, Any]) -> Agent:
         model=read.get("model", "", _text),
         max_output_tokens=read.get("max_output_tokens", None, _output_tokens),
         turn_detection=read.get("turn_detection", None, _turn_detection),
-        tools=read.get("tools", (), _tools),
+        tools=_tools(read),
         knowledge=read.get("knowledge", (), _knowledge),
         call_settings=_call_settings(settings_row),
         client_may=read.get("client_may", frozenset(CLIENT_MAY), _client_may),
@@ -261,12 +261,15 @@ def _turn_detection(value: Any) -> Mapping[str, Any]:
     return setting
 
 
-def _tools(value: Any) -> tuple[Tool, ...]:
-    tools = [_tool(_mapping(entry)) for entry in _list(value)]
-    names = [tool.name for tool in tools]
-    if len(set(names)) != len(names):
-        raise ValueError("two tools of one name")
-    return tuple(tools)
+def _tools(row: _Row) -> tuple[Tool, ...]:
+    """Return the tools that can be used: one that is nonsense, or the second of a name, takes no other with it."""
+    none: list[Any] = []
+    entries = row.get("tools", none, _list)
+    found = [_Row({"tool": entry}).get("tool", None, lambda value: _tool(_mapping(value))) for entry in entries]
+    tools = {tool.name: tool for tool in reversed(found) if tool is not None}
+    if len(tools) < len(entries):
+        row.repaired.append("tools")
+    return tuple(tool for tool in found if tool is not None and tools.get(tool.name) is tool)
 
 
 def _tool(entry: Mapping[str, Any]) -> Tool:

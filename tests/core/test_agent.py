@@ -141,6 +141,15 @@ def test_nonsense_in_one_column_does_not_silence_the_agent(column: str, nonsense
     assert agent.instructions == "Sell."
 
 
+def test_one_bad_tool_takes_no_other_with_it() -> None:
+    """Tools that can be used stay, the first of a name wins, and the owner is told that something was left out."""
+    stock = {"name": "stock", "url": "https://x.example"}
+    same_name = {**stock, "url": "https://y.example"}
+    agent = read(tools=[{"builtin": "fly"}, stock, None, same_name, {"builtin": "end_call"}])
+    assert [(tool.name, tool.url) for tool in agent.tools] == [("stock", "https://x.example"), ("end_call", None)]
+    assert agent.repaired == ("tools",)
+
+
 @pytest.mark.parametrize(
     ("name", "nonsense"),
     [
