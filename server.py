@@ -6,68 +6,74 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
-from dotenv import dotenv_values
 from postgrest import AsyncPostgrestClient
-from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from core.agent import Agent
 from core.settings import Settings, SettingsError, read_settings
 from core.twiml import AFTER_PATH, STATUS_PATH, STREAM_PATH
+from handlers.admin import AdminPage
 from handlers.api import AgentsDoor, NotFound, TicketsDoor
 from handlers.browser import BrowserDoor, RealtimeDoor
 from handlers.calls import CallsDoor, remove_expired_calls
 from handlers.connections import Connections
 from handlers.context import VERSION, Context
+from handlers.control import control_doors
 from handlers.health import Health, HealthDoor, MetricsDoor, ReadyDoor
+from handlers.listeners import Server, http_server
 from handlers.pages import client_routes
 from handlers.phone import PhoneDoor
 from handlers.phone_page import PhoneLine, phone_routes
 from handlers.tickets import Tickets
+from handlers.upkeep import (
+    SPOOL_WAIT_S,
+    adopt_at_start,
+    forget_keys,
+    keep_adopting,
+    keep_draining,
+    spool_name,
+    warm,
+)
 from handlers.webhooks import AfterWebhook, StatusWebhook, VoiceWebhook
 from services import log as logs
 from services.auth import Verifier, load_development_secret
+from services.directory import MachineDirectory
+from services.environment import effective_environment
 from services.knowledge import NO_RESULT, Knowledge, base_from_realtime_url
 from services.loop_lag import LoopLag
 from services.main_app import MainApp
 from services.metrics import Metrics
+from services.siblings import Siblings, WorkerTaken, hold, let_go, open_control_socket, run_folder
 from services.spool import Spool, SpoolError
-from services.sql_store import MigrationFailed, SqlStore, migrate
 from services.ssrf import guarded_client
 from services.store import Store, StoreError
 from services.supabase_client import open_data_client, open_http
 from services.supabase_store import SupabaseStore
+from services.systemd import Systemd, status_line
 from services.telephony import Accounts, Telephony
 from services.toolbox import KnowledgeSearch, Toolbox
 from services.upstream import Upstream
 from services.vault import EnvironmentKey, KeySource, KeyUnavailable, VaultKey, VaultSecrets
+from services.workers import DRAIN, FORCE, FORGET, ORPHANED, Seat, listen
 
-MAX_HEADER_BYTES = 16_384
-"""Longest request head: a token of 8 KiB in the address and as much for everything else."""
+__all__ = ["Server", "assemble", "doors", "health_doors", "knowledge_search", "main", "run", "start"]
 
-IDLE_CONNECTION_S = 10.0
-"""A handshake fed drop by drop is cut after this (operations reference, section 1.1)."""
+ORPHAN_DRAIN_S = 3.0
+"""How long sessions go on in a worker whose parent was killed: as long as it lives no new server can take its name."""
 
-CLOSE_S = 5.0
-"""How long a stop waits for HTTP connections that are kept alive; closing one takes no round trip."""
-
-DRAIN_AGAIN_S = 1.0
-"""Pause before the drainer is begun again after a bug: long enough not to fill the log, short for a transcript."""
-
-SPOOL_DRAIN_S = 10.0
-"""How long a stop waits for transcripts to reach the database; the rest stays on disk (operations reference,
-section 5)."""
+GC_OBJECTS = 20_000
+"""New objects between two rounds of the garbage collector: 5 MB at most, against 700 by default."""
 
 
 def doors(context: Context, health: Health, phone: PhoneLine | None = None) -> Application:
@@ -107,40 +113,14 @@ def health_doors(context: Context, health: Health) -> Application:
     )
 
 
-@dataclass(slots=True)
-class Server:
-    """A server that listens; stop it with `stop`."""
-
-    context: Context
-    port: int
-    health_port: int
-    _servers: list[HTTPServer]
-    _closing: list[Any]
-
-    async def stop(self, *, drain_s: float = 0.0, force: asyncio.Event | None = None) -> None:
-        """Take no new sessions, let the live ones end, write the transcripts, close everything."""
-        connections, log = self.context.connections, self.context.logger
-        log.info("draining", sessions=connections.active, deadline_s=drain_s)
-        cut = await connections.drain(drain_s, force or asyncio.Event())
-        for server in self._servers:
-            server.stop()
-        try:
-            async with asyncio.timeout(CLOSE_S):
-                await asyncio.gather(*(server.close_all_connections() for server in self._servers))
-        except TimeoutError:
-            log.warning("requests cut off")
-        await self.context.spool.close(SPOOL_DRAIN_S)
-        for close in self._closing:
-            await close()
-        log.info("stopped", sessions_cut=cut)
-
-
 async def open_store(settings: Settings, data: AsyncPostgrestClient | None) -> Store:
     """Return the store the settings name, its tables made or brought up to date in development."""
     url = settings.database_url
     if url is None:
         assert data is not None  # read_settings asks for one of the two
         return SupabaseStore(data)
+    from services.sql_store import SqlStore, migrate  # SQLAlchemy: 27 MB and 0.2 s that Supabase alone does not need
+
     store = SqlStore.open(url)
     if url.startswith("sqlite"):
         await store.create_schema()
@@ -168,8 +148,8 @@ def knowledge_search(settings: Settings, http: httpx.AsyncClient, keys: KeySourc
     return search
 
 
-async def assemble(settings: Settings, *, simulated: bool = False) -> tuple[Context, list[Any]]:
-    """Return the services of this process, and what closes them."""
+async def assemble(settings: Settings, worker: str, *, simulated: bool = False) -> tuple[Context, list[Any]]:
+    """Return the services of the worker of this name, and what closes them."""
     http = open_http()
     data = None
     if settings.supabase_url:
@@ -179,16 +159,21 @@ async def assemble(settings: Settings, *, simulated: bool = False) -> tuple[Cont
     secrets = VaultSecrets(data) if data is not None else None
     secret = None if settings.is_production else load_development_secret(settings.state_dir)
     verifier = Verifier.from_settings(settings, http if settings.supabase_url else None, secret)
-    spool = await Spool.open(Path(settings.state_dir) / f"spool-{settings.port}.spool", report=_spool_report)
-    await spool.adopt(settings.state_dir)
+    spool_file = Path(settings.state_dir) / spool_name(worker)
+    spool = await Spool.open(spool_file, report=_report, wait_s=SPOOL_WAIT_S)
+    await adopt_at_start(spool, settings.state_dir, worker, settings.workers)
+    siblings = Siblings(run_folder(settings.state_dir), worker)
+    limits = settings.max_connections, settings.max_sessions_per_user
+    directory = MachineDirectory(siblings.run_dir, worker, living=siblings.names, limits=limits, report=_report)
     metrics, lag = Metrics(), LoopLag()
     lag.start()
     tools_http = guarded_client()
     metrics.watch_spool(lambda: spool.stats().pending, lambda: spool.stats().oldest_s)
     metrics.watch_loop(lag.p99_ms)
+    metrics.watch_log(lambda: logs.log.lost_lines)
     context = Context(
         settings=settings,
-        connections=Connections(settings.max_connections, settings.max_sessions_per_user),
+        connections=Connections(*limits, directory),
         verifier=verifier,
         keys=keys,
         store=store,
@@ -197,15 +182,21 @@ async def assemble(settings: Settings, *, simulated: bool = False) -> tuple[Cont
         toolbox=Toolbox(tools_http, knowledge=knowledge_search(settings, http, keys)),
         metrics=metrics,
         lag=lag,
-        tickets=Tickets(),
+        tickets=Tickets(directory=directory),
         accounts=Accounts(
             settings.twilio_account_sid, settings.twilio_auth_token, secret=secrets.secret if secrets else None
         ),
         telephony=Telephony(http, base_url=settings.twilio_api_url, on_failure=_call_not_changed),
         main_app=main_app(settings, http),
+        worker=worker,
+        siblings=siblings,
         simulated=simulated,
     )
-    return context, [tools_http.aclose, http.aclose, store.close, lag.stop]
+
+    async def leave_directory() -> None:
+        directory.close()
+
+    return context, [tools_http.aclose, http.aclose, store.close, lag.stop, leave_directory]
 
 
 def main_app(settings: Settings, http: httpx.AsyncClient) -> MainApp | None:
@@ -219,81 +210,117 @@ def _call_not_changed(cause: str) -> None:
     logs.log.warning("call not changed", cause=cause)
 
 
-def _spool_report(event: str, fields: Mapping[str, Any]) -> None:
+def _report(event: str, fields: Mapping[str, Any]) -> None:
     logs.log.warning(event, **fields)
 
 
-def keep_draining(context: Context) -> None:
-    """Bring transcripts to the store until the spool is closed; begin again after a bug has stopped it."""
-
-    def again() -> None:
-        asyncio.get_running_loop().call_later(DRAIN_AGAIN_S, keep_draining, context)
-
-    context.start(context.spool.run(context.store), "spool-drainer", failed=again)
-
-
-async def warm(context: Context) -> None:
-    """Fetch the signing keys and the API key before the first caller needs them; what is missing is logged."""
-    await context.verifier.warm()
-    try:
-        await context.keys.key()
-    except KeyUnavailable as error:
-        context.logger.error("no API key", step=error.step, mend=error.how_to_mend)
-
-
-def forget_keys(context: Context) -> None:
-    """Drop the API keys and the published signing keys from memory, so that a change counts with the next session."""
-    context.keys.forget()
-    context.verifier.purge()
-    context.logger.info("keys forgotten")
-
-
-async def start(settings: Settings, *, simulated: bool = False, phone: PhoneLine | None = None) -> Server:
+async def start(
+    settings: Settings, *, simulated: bool = False, phone: PhoneLine | None = None, seat: Seat | None = None
+) -> Server:
     """Return a server that listens on the settings' ports; a port of 0 takes a free one.
 
     Args:
         settings: Read once, not changed.
         simulated: The Realtime service is the simulator; the talk page says so.
         phone: Configuration of the telephone in the page; only the demo has one.
+        seat: This process's place among several; default: it is the only one.
+
+    Raises:
+        OSError: If a port is taken, or STATE_DIR cannot be written.
+        WorkerTaken: If a server with the same port and STATE_DIR runs.
     """
-    context, closing = await assemble(settings, simulated=simulated)
-    await warm(context)
+    seat = seat or Seat.alone(settings.port, settings.health_port, settings.host)
+    run_dir = run_folder(settings.state_dir)
+    name_lock = hold(run_dir, seat.worker)
+    try:
+        context, closing = await assemble(settings, seat.worker, simulated=simulated)
+        await warm(context)
+        control = control_socket(run_dir, seat.worker)
+    except BaseException:
+        let_go(run_dir, seat.worker, name_lock)
+        seat.close()
+        raise
     health = Health(context)
-    servers, ports = [], []
-    for application, port in (
-        (doors(context, health, phone), settings.port),
-        (health_doors(context, health), settings.health_port),
+    servers = []
+    for application, sockets in (
+        (control_doors(context), control),
+        (doors(context, health, phone), seat.doors),
+        (health_doors(context, health), seat.health),
     ):
-        server = HTTPServer(
-            application,
-            xheaders=False,
-            idle_connection_timeout=IDLE_CONNECTION_S,
-            max_header_size=MAX_HEADER_BYTES,
-            max_body_size=65_536,  # the JSON doors take small bodies only
-        )
-        sockets = bind_sockets(port, settings.host, family=socket.AF_UNSPEC, backlog=1024)
-        server.add_sockets(sockets)
-        servers.append(server)
-        ports.append(sockets[0].getsockname()[1])
+        listen(sockets)
+        servers.append(http_server(application))
+        servers[-1].add_sockets(sockets)
     keep_draining(context)
     context.start(remove_expired_calls(context), "remove-expired-calls")
-    context.logger.info("listening", host=settings.host, port=ports[0], health_port=ports[1], version=VERSION)
-    return Server(context, ports[0], ports[1], servers, closing)
+    context.start(keep_adopting(context), "adopt-spools")
+    port, health_port = seat.port, seat.health_port
+    context.logger.info("listening", host=settings.host, port=port, health_port=health_port, version=VERSION)
+
+    async def leave() -> None:
+        let_go(run_dir, seat.worker, name_lock)
+
+    admin = AdminPage(context, http_server)
+    admin.start()
+    return Server(context, port, health_port, seat, servers, [admin.stop, *closing, leave], admin)
 
 
-async def serve(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT, then drain; a second signal forces. SIGHUP: `forget_keys`."""
-    server = await start(settings)
+def control_socket(run_dir: Path, worker: str) -> list[socket.socket]:
+    """Return the worker's control socket; none, which is logged, on a disk that takes no sockets."""
+    try:
+        return [open_control_socket(run_dir, worker)]
+    except OSError as error:
+        logs.log.warning("no control socket", worker=worker, cause=type(error).__name__)
+        return []
+
+
+async def serve(settings: Settings, seat: Seat | None = None) -> None:
+    """Run until SIGTERM or SIGINT, then drain; a second signal forces. SIGHUP: `forget_keys`.
+
+    A worker takes its orders from its parent; a signal sent to it alone has it drain, however often.
+    """
+    server = await start(settings, seat=seat)
+    settle_memory()
+    connections, systemd = server.context.connections, Systemd.from_environment(os.environ, os.getpid())
     asked, force = asyncio.Event(), asyncio.Event()
 
-    def on_signal() -> None:
-        (force if asked.is_set() else asked).set()
+    def status() -> str:
+        counts = connections.count("browser"), connections.count("phone")
+        return status_line(*counts, settings.max_connections, is_draining=connections.is_draining)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, forget_keys, server.context)
+    def on_signal() -> None:
+        (force if asked.is_set() and seat is None else asked).set()
+
+    forget = partial(forget_keys, server.context)
+    on_signals(on_signal, partial(systemd.reload, forget))
+
+    def on_orphaned() -> None:
+        asked.set()
+        asyncio.get_running_loop().call_later(ORPHAN_DRAIN_S, force.set)
+
+    orders: dict[str, Callable[[], None]] = {DRAIN: asked.set, FORCE: force.set, FORGET: forget, ORPHANED: on_orphaned}
+    counts = {"browser": partial(connections.count, "browser"), "phone": partial(connections.count, "phone")}
+    server.seat.report_to_parent(lambda: {name: count() for name, count in counts.items()}, orders)
+    systemd.start(status)
     await asked.wait()
+    systemd.stopping(f"draining {connections.active}")
     await server.stop(drain_s=settings.drain_timeout_s, force=force)
+
+
+def on_signals(stop: Callable[[], None], reload: Callable[[], None]) -> None:
+    """Have SIGTERM and SIGINT call one, SIGHUP the other."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+
+
+def settle_memory() -> None:
+    """Take what the start has made out of the garbage collector's rounds, and have them come more rarely.
+
+    What talks leave behind is freed by counting references; the rounds look for cycles, which are few.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_OBJECTS, 20, 20)
 
 
 def run(main: Any) -> Any:
@@ -305,36 +332,38 @@ def run(main: Any) -> Any:
     return uvloop.run(main)
 
 
-def environment() -> dict[str, str]:
-    """Return the process's environment over `.env`, and systemd's credentials over both."""
-    found: dict[str, str] = {k: v for k, v in dotenv_values(Path(__file__).with_name(".env")).items() if v is not None}
-    found |= os.environ
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    if credentials:
-        for file in Path(credentials).iterdir():
-            found[file.name.upper().replace("-", "_")] = file.read_text().strip()
-    return found
+def become_parent() -> NoReturn:
+    """Turn this process into the parent of several workers, cli/supervise.py: it needs nothing of this file."""
+    folder = str(Path(__file__).resolve().parent)
+    paths = os.pathsep.join(filter(None, (folder, os.environ.get("PYTHONPATH"))))
+    command = [sys.executable, "-P", "-m", "cli.supervise"]
+    os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": paths})  # noqa: S606 - fixed words, no shell
 
 
 def main() -> int:
     """Start from the environment; returns the exit status."""
+    seat = Seat.inherited(os.environ)
     try:
-        settings = read_settings(environment())
+        settings = read_settings(effective_environment(Path(__file__).with_name(".env"), os.environ))
     except SettingsError as error:
         print("The server cannot start. Mend these settings:", file=sys.stderr)  # noqa: T201 - there is no log yet
         for problem in error.problems:
             print(f"  - {problem}", file=sys.stderr)  # noqa: T201
         return 78  # EX_CONFIG of sysexits.h: systemd must not restart into the same mistake
+    if settings.workers > 1 and seat is None:
+        become_parent()
     logs.configure(
         log_dir=settings.log_dir,
         level=settings.log_level,
         environment=settings.environment,
         workers=settings.workers,
-        console=not settings.is_production,
+        console=settings.log_console,
+        json_lines=settings.log_format == "json",
+        own_rotation=settings.log_rotation == "own",
     )
     try:
-        run(serve(settings))
-    except (OSError, MigrationFailed, StoreError, SpoolError) as error:
+        run(serve(settings, seat))
+    except (OSError, StoreError, SpoolError, WorkerTaken) as error:
         logs.log.error("cannot start", cause=type(error).__name__)
         print(f"The server cannot start: {error}", file=sys.stderr)  # noqa: T201 - a person started it
         return 1

@@ -114,6 +114,9 @@ async def _demo(options: argparse.Namespace) -> None:
         await phone.start(beside=bool(options.port))
         running.push_async_callback(phone.stop)
         decided = phone.environment() | {"PORT": str(port), "OPENAI_REALTIME_URL": upstream}
+        decided["ADMIN_PORT"] = str(_admin_port(port) if options.port else 0)
+        if not options.port:
+            decided["HEALTH_PORT"] = "0"  # the one behind a free port may be anybody's
         cast = await _cast(options, decided, own_key or SIMULATOR_KEY, running)
         server = await start(cast.settings, simulated=upstream.startswith(simulator.url), phone=phone.line)
         running.push_async_callback(server.stop)
@@ -142,6 +145,15 @@ def _check_free(port: int) -> None:
             probe.bind(("127.0.0.1", port))
         except OverflowError:
             raise SettingsError([f"--port must be between 0 and 65534, not {port}"]) from None
+
+
+def _admin_port(port: int) -> int:
+    """Return the port of the operator's page: behind page, health, telephone and `./voice call`, else a free one."""
+    try:
+        _check_free(port + 4)
+    except (OSError, SettingsError):
+        return 0
+    return port + 4
 
 
 def _leave_word(facts: dict[str, Any]) -> None:
@@ -194,6 +206,7 @@ def _facts(server: Server, cast: Cast) -> dict[str, Any]:
         "agents": [{"id": agent["id"], "name": agent["name"]} for agent in cast.agents],
         "health_url": f"http://127.0.0.1:{server.health_port}/health",
         "phone_url": f"http://127.0.0.1:{server.port}/phone",
+        "admin_url": server.admin.url,
         "pid": os.getpid(),
     }
 
@@ -217,6 +230,7 @@ def _announce(facts: dict[str, Any], seconds: float, answers: tuple[str, str]) -
     say(f"  talk     {paint(facts['url'], 'green', sys.stderr)}")
     phone = paint(facts["phone_url"], "green", sys.stderr)
     say(f"  phone    {phone}          a telephone in the page: same path as a Twilio call")
+    say(f"  operator {paint(facts['admin_url'] or 'shown by another process', 'green', sys.stderr)}")
     say(f"  health   {facts['health_url']}")
     say("try:  ./voice talk --text 'Good morning'  (in another terminal)         stop: Ctrl-C")
     say("use a real agent:  OPENAI_API_KEY=... ./voice demo        put it on a server:  docs/deploy.md")

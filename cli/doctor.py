@@ -5,35 +5,46 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection, Mapping
 from dataclasses import asdict
 
 from cli.console import paint
+from cli.environment import INSTALLED_SETTINGS, environment
 from cli.findings import Finding, ok, problem
 from cli.machine_checks import MACHINE_CHECKS
+from cli.public_checks import PUBLIC_CHECKS
 from cli.service_checks import SERVICE_CHECKS
+from cli.unit_checks import UNIT_CHECKS
 from core.settings import Settings, SettingsError, read_settings
-from server import environment
 
 DEADLINE_S = 15.0
 """Longest a check may take; its own waits are shorter, a handshake with the voice service 8 s."""
 
-LOOKS = {"ok": "green", "problem": "red", "skipped": "dim"}
+LOOKS = {"ok": "green", "warning": "yellow", "problem": "red", "skipped": "dim"}
+
+THREADED_CHECKS = (*MACHINE_CHECKS, *UNIT_CHECKS, *PUBLIC_CHECKS)
+NAMES = ("settings", *(name for name, _ in (*SERVICE_CHECKS, *THREADED_CHECKS)))
+"""Of all checks, in the order they are shown."""
 
 
 def main(argv: list[str]) -> int:
     """Look at everything.
 
     Returns:
-        0 when there is no problem, else 1; for scripts and for CI.
+        0 when there is no problem (a warning is none), else 1; for scripts and for CI.
     """
     parser = argparse.ArgumentParser(
-        prog="./voice doctor", description="Check settings, database, key, reachability, clock, ports and folders."
+        prog="./voice doctor",
+        description="Check settings, what they lead to, and this machine. On a server run it as root: it then reads "
+        "the service's settings.",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--only", metavar="CHECK", action="append", choices=NAMES,
+                        help=f"make only this check; may be given again: {', '.join(NAMES)}")  # fmt: skip
     options = parser.parse_args(argv)
-    findings = examine(environment())
+    findings = examine(environment(), options.only or NAMES)
     is_well = all(finding.state != "problem" for finding in findings)
     if options.json:
         print(json.dumps({"ok": is_well, "checks": [asdict(finding) for finding in findings]}))
@@ -43,20 +54,24 @@ def main(argv: list[str]) -> int:
     return 0 if is_well else 1
 
 
-def examine(variables: dict[str, str]) -> list[Finding]:
+def examine(variables: Mapping[str, str], only: Collection[str] = NAMES) -> list[Finding]:
     """Return what is found with these environment variables; with bad settings, only what is bad."""
     try:
         settings = read_settings(variables)
     except SettingsError as error:
-        return [problem("settings", text, "Set it in the environment or in .env; see .env.example.")
-                for text in error.problems]  # fmt: skip
-    return [ok("settings", "complete"), *asyncio.run(_all(settings))]
+        mend = f"Set it in the environment, in .env, or in {INSTALLED_SETTINGS}; see docs/configuration.md."
+        if INSTALLED_SETTINGS.is_dir() and not os.access(INSTALLED_SETTINGS, os.R_OK | os.X_OK):
+            mend = "sudo voice doctor: the settings of this machine's service are for root's eyes only."
+        return [problem("settings", text, mend) for text in error.problems]
+    complete = [ok("settings", "complete")] if "settings" in only else []
+    return [*complete, *asyncio.run(_all(settings, only))]
 
 
-async def _all(settings: Settings) -> list[Finding]:
-    """Run all checks side by side."""
-    asked: list[tuple[str, Awaitable[Finding]]] = [(name, check(settings)) for name, check in SERVICE_CHECKS]
-    asked += [(name, asyncio.to_thread(check, settings)) for name, check in MACHINE_CHECKS]
+async def _all(settings: Settings, only: Collection[str]) -> list[Finding]:
+    """Run the checks side by side."""
+    asked: list[tuple[str, Awaitable[Finding]]]
+    asked = [(name, check(settings)) for name, check in SERVICE_CHECKS if name in only]
+    asked += [(name, asyncio.to_thread(check, settings)) for name, check in THREADED_CHECKS if name in only]
     return list(await asyncio.gather(*(_within_deadline(name, answer) for name, answer in asked)))
 
 

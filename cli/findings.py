@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-State = Literal["ok", "problem", "skipped"]
+State = Literal["ok", "warning", "problem", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,11 @@ def ok(name: str, text: str) -> Finding:
 def problem(name: str, text: str, mend: str) -> Finding:
     """Return a finding that someone must mend."""
     return Finding(name, "problem", text, mend)
+
+
+def warning(name: str, text: str, mend: str) -> Finding:
+    """Return that something works but will not for long, or cannot be relied on."""
+    return Finding(name, "warning", text, mend)
 
 
 def skipped(name: str, text: str) -> Finding:

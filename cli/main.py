@@ -14,9 +14,16 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "talk": ("cli.talk", "one browser conversation from a WAV file, with live captions"),
     "call": ("cli.call", "one simulated phone call from a WAV file"),
     "token": ("cli.token", "a development token; refuses in production"),
-    "status": ("cli.status", "how the server is doing, and its live sessions"),
+    "status": ("cli.status", "how the server is doing: health, sessions, delays, last errors"),
+    "top": ("cli.top", "the live sessions of all workers, looked at every second"),
+    "tail": ("cli.tail", "the logs of all workers, by session or errors only"),
+    "sessions": ("cli.sessions", "the stored conversations"),
+    "show": ("cli.show", "what was said in one conversation, stored or live"),
+    "export": ("cli.export", "one conversation as JSON or text"),
     "migrate": ("cli.migrate", "bring a PostgreSQL database up to date"),
+    "init": ("cli.init", "a systemd, nginx, PM2 or cloud-init file filled in for this machine"),
     "simulate": ("cli.simulate", "the simulators as servers, with faults on request"),
+    "bench": ("cli.bench", "how many sessions this machine carries"),
 }
 
 

@@ -9,6 +9,7 @@ import sys
 
 from dotenv import load_dotenv
 
+from cli.environment import INSTALLED_SETTINGS, installed
 from services.sql_store import MigrationFailed, migrate, pending
 from services.store import StoreError
 
@@ -24,8 +25,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--status", action="store_true", help="list what is missing and change nothing")
     options = parser.parse_args(argv)
     # Only this one setting: whoever migrates a database need not have the keys the server needs.
+    # The launcher runs this in the server's folder, so .env is the server's.
     load_dotenv(".env")
-    database_url = os.environ.get("DATABASE_URL", "").strip()
+    settings = {**installed(INSTALLED_SETTINGS), **os.environ}
+    database_url = settings.get("DATABASE_URL", "").strip()
     if not database_url:
         print(
             "DATABASE_URL is not set. For a Supabase project take it from the dashboard (Connect, Session pooler), "

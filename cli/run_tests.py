@@ -24,10 +24,17 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     "espeak-ng": ("espeak-ng",),
     "nodejs": ("node",),
     "npm": ("npm",),
+    "systemd-container": ("systemd-nspawn",),
+    "logrotate": ("logrotate", "/usr/sbin/logrotate"),
+    "curl": ("curl",),
+    "debootstrap": ("debootstrap", "/usr/sbin/debootstrap"),
 }
 """Debian packages the tests use, and the programs of which one shows that it is there."""
 
-NPM_FOLDERS = (ROOT / "tests" / "web", ROOT / "tests" / "supabase_cli", ROOT / "supabase" / "local")
+NPM_FOLDERS = (
+    ROOT / "tests" / "web", ROOT / "tests" / "supabase_cli", ROOT / "tests" / "deploy" / "pm2",
+    ROOT / "supabase" / "local",
+)  # fmt: skip
 
 APT_S = 900.0
 """Chromium is 360 MB; on a slow line that takes some minutes."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-import server
+from cli.console import say
+from cli.environment import environment, is_production
+from cli.watch import watch
 
 
 def main(argv: list[str]) -> int:
@@ -12,5 +14,14 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="./voice serve", description="Run the server with the settings of the environment and .env."
     )
-    parser.parse_args(argv)
-    return server.main()
+    parser.add_argument("--watch", action="store_true",
+                        help="for development: start it anew when its code or .env changes")  # fmt: skip
+    options = parser.parse_args(argv)
+    if not options.watch:
+        import server  # here: a mistake in its code must not keep the watcher from starting
+
+        return server.main()
+    if is_production(environment()):
+        say("voice serve: --watch is for development; NODE_ENV is production.")
+        return 2
+    return watch()

@@ -182,6 +182,8 @@ async def phone(settings: Settings) -> Finding:
         return problem("phone", "PUBLIC_URL is not encrypted", "Twilio streams to wss only: set https://HOST.")
     if parts.path.strip("/") or parts.query:
         return problem("phone", "PUBLIC_URL has a path", "Set it to https://HOST alone; the doors have their own.")
+    if settings.twilio_account_sid is None and settings.twilio_auth_token is None:
+        return ok("phone", "not set up, PUBLIC_URL is for browsers; docs/phone.md says how")
     if settings.twilio_auth_token is None:
         mend = "Copy the account's primary auth token from Twilio's console to TWILIO_AUTH_TOKEN."
         return problem("phone", "TWILIO_AUTH_TOKEN is missing: no signature can be checked", mend)

@@ -23,10 +23,14 @@ class Answers:
 
     Attributes:
         cut_at: When cuts are decided without the client's report; None when none waits.
+        flowing: The item whose audio flows: its next frame may pass unjudged. Empty when the next must be judged.
         heard_at: When the answers sent so far will have been heard; None when none waits.
     """
 
-    __slots__ = ("_cuts", "_discarded", "_done", "_playback", "_responses", "_transcript", "cut_at", "heard_at")
+    __slots__ = (
+        "_cuts", "_discarded", "_done", "_playback", "_responses", "_transcript", "cut_at", "flowing",
+        "heard_at",
+    )  # fmt: skip
 
     def __init__(self, playback: Playback, transcript: Transcript) -> None:
         self._playback = playback
@@ -35,6 +39,7 @@ class Answers:
         self._cuts: list[str] = []
         self._done: dict[str, str] = {}
         self._discarded: set[str] = set()
+        self.flowing = ""
         self.cut_at: float | None = None
         self.heard_at: float | None = None
 
@@ -48,13 +53,16 @@ class Answers:
 
     def audio(self, delta: AudioDelta, now: float) -> bool:
         """Count one audio frame; False when its answer was cut and it must not be heard."""
-        if delta.item_id not in self._responses:
-            self.began(delta.item_id, delta.response_id, None)
-        self._transcript.open(delta.item_id, "assistant").is_audio = True
-        if delta.response_id in self._discarded or self._playback.is_cut(delta.item_id):
-            self._playback.withheld(delta.item_id, delta.audio_bytes)
-            return False
-        self._playback.received(delta.item_id, delta.audio_bytes, now)
+        item_id = delta.item_id
+        if item_id != self.flowing:
+            if item_id not in self._responses:
+                self.began(item_id, delta.response_id, None)
+            self._transcript.open(item_id, "assistant").is_audio = True
+            if delta.response_id in self._discarded or self._playback.is_cut(item_id):
+                self._playback.withheld(item_id, delta.audio_bytes)
+                return False
+            self.flowing = item_id
+        self._playback.received(item_id, delta.payload * 3 // 4 - delta.padding, now)
         return True
 
     def is_speaking(self, now: float) -> bool:
@@ -74,9 +82,11 @@ class Answers:
         """Let nothing more of a response that is being cancelled reach the listener."""
         if response_id is not None:
             self._discarded.add(response_id)
+            self.flowing = ""
 
     def interrupt(self, now: float) -> None:
         """Take note that the listener cut in: what is not heard by now will not be heard."""
+        self.flowing = ""
         if cuts := self._playback.interrupt(now):
             self._cuts += cuts
             self.cut_at = now + CUT_WAIT_S
@@ -101,6 +111,7 @@ class Answers:
             self._cuts.remove(item_id)
         if not self._cuts:
             self.cut_at = None
+        self.flowing = ""
         heard = self._playback.cut(item_id, heard_ms)
         return None if heard.is_whole and item_id in self._done else heard, self._close(heard)
 
@@ -112,6 +123,7 @@ class Answers:
 
     def response_done(self, response_id: str, status: str, now: float) -> list[Turn]:
         """Take the end of a response; answers in text are stored now, spoken ones when they were heard."""
+        self.flowing = ""
         turns: list[Turn] = []
         for item_id in [item for item, owner in self._responses.items() if owner == response_id]:
             self._done[item_id] = status
@@ -156,6 +168,7 @@ class Answers:
                 sent_ms = self._playback.sent_ms(item_id)
                 turns += self._close(Heard(item_id, sent_ms, sent_ms))
         self._discarded.clear()
+        self.flowing = ""
         return turns
 
     def end(self, now: float) -> list[Turn]:

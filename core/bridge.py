@@ -33,11 +33,14 @@ from core.commands import (
 )
 from core.conversation import Conversation
 from core.deadlines import Deadlines
+from core.delta_reader import DeltaReader
 from core.errors import AGENT_ENDED, CLIENT_LEFT, Ending
 from core.exchange import AFTER_SPEECH_S, text_of
 from core.filler import Filler
 from core.keypad import Keypad
+from core.line import WithoutScreen
 from core.marks import Marks
+from core.media_reader import MediaReader
 from core.realtime import AudioDelta, Event, read_audio_delta, read_upstream
 from core.recovery import Loss
 from core.transfer import Transfer
@@ -54,7 +57,7 @@ MARK_POLL_S = 0.1
 """How often it is looked whether a mark that is late has come back."""
 
 
-class PhoneBridge:
+class PhoneBridge(WithoutScreen):
     """The session of one call.
 
     Args:
@@ -63,9 +66,12 @@ class PhoneBridge:
         stream_sid: Of the stream, from `start`.
         longest_s: Longest call; the plan's `max_session_s` when that is shorter.
         apology: Raw mu-law, spoken when the call ends by an error.
+        piece_ms: Least audio of the caller's that is sent on at a time.
     """
 
-    def __init__(self, conversation: Conversation, *, stream_sid: str, longest_s: float, apology: bytes) -> None:
+    def __init__(
+        self, conversation: Conversation, *, stream_sid: str, longest_s: float, apology: bytes, piece_ms: int = 20
+    ) -> None:
         self.conversation = conversation
         self.stream_sid = stream_sid
         agent, self._exchange = conversation.plan.agent, conversation.exchange
@@ -75,7 +81,10 @@ class PhoneBridge:
         self._keypad = Keypad()
         self._transfer = Transfer(settings.transfer_numbers)
         self._filler = Filler(agent)
-        self._caller = CallerAudio()
+        self._caller = CallerAudio(piece_ms)
+        self._media_reader = MediaReader(stream_sid)
+        self._deltas = DeltaReader()
+        self._media_head = b'{"event":"media","streamSid":"' + stream_sid.encode() + b'","media":{"payload":"'
         self._marks = Marks(stream_sid)
         self._voiced = Voiced(self._exchange.playback)
         self._began_at = 0.0
@@ -106,15 +115,16 @@ class PhoneBridge:
         return self._translated(commands, now)
 
     def forward_audio(self, frame: bytes, now: float) -> bytes | None:
-        """Return a frame of the caller's audio as the voice service takes it; None when it must be read."""
+        """Return audio as the voice service takes it, empty while it is joined; None when the frame must be read."""
         if not self.conversation.is_live or self._caller:
             return None
-        head = twilio.media_payload(frame, self.stream_sid)
-        if head is None or not head.audio_bytes or self._caller.gap_ms(head.timestamp_ms):
+        head = self._media_reader.read(frame)
+        if head is None or not head.payload or self._caller.gap_ms(head.timestamp_ms):
             return None
         self._caller.took(head.timestamp_ms, head.audio_bytes)
         self._deadlines.set("no_media", now + NO_MEDIA_S)
-        return twilio.append_from_media(head.payload)
+        payload = self._caller.join(head.payload)
+        return twilio.append_from_media(payload) if payload else b""
 
     def client_received(self, frame: bytes, now: float) -> list[Command]:
         """Take one message of Twilio's that is not plain audio, or audio that cannot simply go on."""
@@ -126,10 +136,6 @@ class PhoneBridge:
             return [Note("message of Twilio's not understood", {"about": str(error)}, "warning")]
         return self._translated(self._take(message, now), now)
 
-    def refuse_binary(self, now: float) -> list[Command]:
-        """Ignore a binary message: Twilio sends none."""
-        return []
-
     def client_left(self, ending: Ending, now: float) -> list[Command]:
         """Take note that Twilio's socket is gone."""
         return [] if self._is_over else self._translated(self._gone(ending, now), now)
@@ -138,23 +144,25 @@ class PhoneBridge:
         """End the call from our side: the caller hears why before the line is released."""
         return self._translated(self.conversation.end(ending, now), now)
 
-    def notice(self, event: Event) -> list[Command]:
-        """Return nothing: a caller sees no notices."""
-        return []
-
     def upstream_opened(self, generation: int, now: float) -> list[Command]:
         """Take note that a link is open."""
         return self._translated(self.conversation.upstream_opened(generation, now), now)
 
     def upstream_lost(self, generation: int, loss: Loss, now: float) -> list[Command]:
         """Take note that a link is gone."""
-        return self._translated(self.conversation.upstream_lost(generation, loss, now), now)
+        commands = self.conversation.upstream_lost(generation, loss, now)
+        return self._translated([*_sent(self._marks.behind_last()), *commands], now)
 
-    def upstream_audio(self, frame: bytes, delta: AudioDelta, now: float) -> list[bytes]:
-        """Return the messages an audio frame becomes: the audio and its mark."""
+    def pass_audio(self, frame: bytes, now: float) -> tuple[bytes, ...] | None:
+        """Return the messages audio becomes, with the mark that belongs behind it; None for all else."""
+        delta = self._deltas.read(frame)
+        if delta is None or self.conversation.state != "live":
+            return None
         if not delta.payload or not self.conversation.audio_received(delta, now):
-            return []
-        return [twilio.media_from_delta(frame, delta, self.stream_sid), self._next_mark(delta)]
+            return ()
+        media = self._media_head + frame[-2 - delta.payload : -2] + b'"}}'
+        mark = self._mark_behind(delta)
+        return (media,) if mark is None else (media, mark)
 
     def upstream_received(self, generation: int, frame: bytes, now: float) -> list[Command]:
         """Take one message of the Realtime API that is not canonical audio."""
@@ -176,14 +184,6 @@ class PhoneBridge:
     def tool_finished(self, call_id: str, output: str, now: float) -> list[Command]:
         """Take a tool's output."""
         return self._translated(self.conversation.tool_finished(call_id, output, now), now)
-
-    def token_accepted(self, expires_at: float | None, now: float) -> list[Command]:
-        """Return nothing: calls have no token of a user."""
-        return []
-
-    def token_refused(self, now: float) -> list[Command]:
-        """Return nothing: calls have no token of a user."""
-        return []
 
     def time_passed(self, now: float) -> list[Command]:
         """Act on every deadline that is over."""
@@ -245,6 +245,8 @@ class PhoneBridge:
         if kind == "conversation.item.input_audio_transcription.completed":
             step = self._attendance.caller_said(text_of(event, "transcript"), AGENT_ENDED, now)
             return self._do(step, now)
+        if kind in {"response.output_audio.done", "response.done"}:
+            return _sent(self._marks.behind_last())
         return []
 
     def _unusual_audio(self, event: Event, now: float) -> list[Command]:
@@ -253,13 +255,13 @@ class PhoneBridge:
         if delta is None or not self.conversation.audio_received(delta, now):
             return []
         media = twilio.media_message(self.stream_sid, event["delta"].encode())
-        return [SendClientAudio(media), SendClient(self._next_mark(delta))]
+        return [SendClientAudio(media), *_sent(self._mark_behind(delta))]
 
     # ------------------------------------------------------------------ what the caller heard
 
-    def _next_mark(self, delta: AudioDelta) -> bytes:
+    def _mark_behind(self, delta: AudioDelta) -> bytes | None:
         self._voiced.sent(delta.audio_bytes / twilio.BYTES_PER_MS)
-        return self._marks.next(delta.item_id, self._exchange.playback.sent_ms(delta.item_id))
+        return self._marks.behind_audio(delta.item_id, self._exchange.playback.sent_ms(delta.item_id))
 
     def _mark(self, name: str, now: float) -> list[Command]:
         """Move the playout by a mark that was played, and whatever waits for its end."""
@@ -366,7 +368,7 @@ class PhoneBridge:
         if close.ending is not AGENT_ENDED and not self._attendance.has_said_goodbye:
             spoken, left_s = self._apologise(now), len(self._apology) / twilio.BYTES_PER_MS / 1000
         else:
-            spoken, left_s = list[Command](), self._exchange.playback.ends_at(now) - now
+            spoken, left_s = _sent(self._marks.behind_last()), self._exchange.playback.ends_at(now) - now
         if not self._marks:
             return [*spoken, *self._release_line()]
         self._deadlines.set("parting", now + left_s + PLAYED_S)
@@ -385,3 +387,7 @@ class PhoneBridge:
         self._deadlines.clear_all()
         hang_up: list[Command] = [] if self._transfer.is_under_way else [HangUp()]
         return [*hang_up, close] if close is not None else []
+
+
+def _sent(mark: bytes | None) -> list[Command]:
+    return [] if mark is None else [SendClient(mark)]

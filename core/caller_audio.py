@@ -1,10 +1,12 @@
-"""The caller's audio on its way to the voice service: the media clock, its holes, and what must wait.
+"""The caller's audio on its way to the voice service: the media clock, its holes, what is joined and what must wait.
 
 Twilio sends 20 ms at a time, in silence too, and its timestamps jump where audio was lost. A voice activity detection
 that is given no bytes cannot hear silence, so holes are filled (Twilio reference, section 1.4).
 """
 
 from __future__ import annotations
+
+from binascii import a2b_base64, b2a_base64
 
 from core.twilio import BYTES_PER_MS, SILENCE
 
@@ -17,15 +19,25 @@ MAX_GAP_MS = 10_000
 MIN_GAP_MS = 20
 """Shortest hole: one frame of Twilio's. Less is a rounding of the timestamps."""
 
+FRAME_BYTES = MIN_GAP_MS * BYTES_PER_MS
+"""Audio of one frame of Twilio's."""
+
 
 class CallerAudio:
-    """The audio of one caller; true while some of it waits."""
+    """The audio of one caller; true while some of it waits for the voice service.
 
-    __slots__ = ("_ends_ms", "_held")
+    Args:
+        piece_ms: Least audio that is sent at a time. Twilio goes on sending in silence too, so what waits to be joined
+            never waits longer than the frames it is joined with.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_ends_ms", "_held", "_joined", "_piece_bytes")
+
+    def __init__(self, piece_ms: int = 20) -> None:
         self._ends_ms: int | None = None
         self._held = bytearray()
+        self._joined = b""
+        self._piece_bytes = piece_ms * BYTES_PER_MS
 
     def __bool__(self) -> bool:
         return bool(self._held)
@@ -41,10 +53,26 @@ class CallerAudio:
         self._ends_ms = max(ends_ms, self._ends_ms or 0)
 
     def filled(self, timestamp_ms: int, audio: bytes) -> bytes:
-        """Return a frame's audio with the silence before it, and move the media clock behind it."""
+        """Return a frame's audio with what comes before it, joined frames and silence; move the media clock."""
         silence = SILENCE * (self.gap_ms(timestamp_ms) * BYTES_PER_MS)
         self.took(timestamp_ms, len(audio))
-        return silence + audio
+        return self.take_joined() + silence + audio
+
+    def join(self, payload: bytes) -> bytes:
+        """Join a frame to those before it; return the base64 of a piece that is long enough, or nothing.
+
+        Args:
+            payload: Base64 of mu-law.
+        """
+        if self._piece_bytes <= FRAME_BYTES and not self._joined:
+            return payload
+        self._joined += a2b_base64(payload)
+        return b2a_base64(self.take_joined(), newline=False) if len(self._joined) >= self._piece_bytes else b""
+
+    def take_joined(self) -> bytes:
+        """Return what waits to be joined, and forget it."""
+        joined, self._joined = self._joined, b""
+        return joined
 
     def hold(self, audio: bytes) -> None:
         """Keep audio for later; of more than `HELD_BYTES` the oldest is dropped."""

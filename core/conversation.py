@@ -119,6 +119,7 @@ class Conversation:
         if generation != self.generation or self.state not in {"configuring", "live"}:
             return Seen(False, [])
         self._last_upstream = now
+        self.exchange.happenings.note("model", event["type"], now)
         name = "on_" + event["type"].replace(".", "_")
         if handler := getattr(self, "_" + name, None):
             seen: Seen = handler(event, now)
@@ -126,13 +127,13 @@ class Conversation:
             handler = getattr(self.exchange, name, None)
             seen = handler(event, now) if handler else Seen(True, [])
             seen = Seen(seen.forward and self.is_live, seen.commands)
-        commands = [*seen.commands, *self._after_exchange(event, now)]
+        seen = Seen(seen.forward, [*seen.commands, *self._after_exchange(event, now)])
         self.arm(now)
-        return Seen(seen.forward, commands)
+        return seen
 
     def audio_received(self, delta: AudioDelta, now: float) -> bool:
         """Count one audio frame; False when it must not reach the listener."""
-        if not self.is_live:
+        if self.state != "live":
             return False
         self._last_upstream = now
         return self.exchange.audio_received(delta, now)
@@ -183,6 +184,7 @@ class Conversation:
         kind = event["type"]
         if kind != "input_audio_buffer.append":
             self._limits.active(now)
+            self.exchange.happenings.note("client", kind, now)
         if kind == "response.create":
             commands = self._client_wants_response(event, now)
         elif kind == "conversation.item.truncate":

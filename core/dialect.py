@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from core.realtime import Event
+from core.realtime import Event, encode
 
 Dialect = Literal["ga", "preview"]
 
@@ -40,12 +40,12 @@ _AUDIO_DELTA = b"response.output_audio.delta"
 _AUDIO_DELTA_PREVIEW = b"response.audio.delta"
 
 
-def rename_audio_delta(frame: bytes, dialect: Dialect) -> bytes:
-    """Return an audio delta in the client's dialect by replacing bytes in its head.
+def rename_audio_delta(frame: bytes) -> bytes:
+    """Return an audio delta in the preview dialect by replacing bytes in its head.
 
     The first occurrence is the event's type: `core.realtime.audio_delta` has made sure that only ids stand beside it.
     """
-    return frame if dialect == "ga" else frame.replace(_AUDIO_DELTA, _AUDIO_DELTA_PREVIEW, 1)
+    return frame.replace(_AUDIO_DELTA, _AUDIO_DELTA_PREVIEW, 1)
 
 
 def for_client(event: Event, dialect: Dialect) -> Event | None:
@@ -66,6 +66,31 @@ def for_client(event: Event, dialect: Dialect) -> Event | None:
     if isinstance(seen.get("item"), dict):
         seen["item"] = _preview_item(seen["item"])
     return seen
+
+
+def frame_for_client(frame: bytes, event: Event, dialect: Dialect) -> bytes | None:
+    """Return an upstream event's frame as the client may see it, or None when it is none of the client's business.
+
+    Nine of ten events hold nothing that must be taken out or changed but for their name: their frame goes on with
+    another head, and is not written anew.
+
+    Args:
+        frame: As it came.
+        event: What was read from it.
+        dialect: The client's.
+    """
+    kind = event["type"]
+    if "session" not in event and "response" not in event and "item" not in event:
+        if kind.startswith(INTERNAL) or kind == "conversation.created":
+            return None
+        name = kind if dialect == "ga" else None if kind in NOT_IN_PREVIEW else PREVIEW_NAMES.get(kind, kind)
+        if name is None or name == kind:
+            return frame if name else None
+        head = b'{"type":"' + kind.encode() + b'"'
+        if frame.startswith(head):
+            return b'{"type":"' + name.encode() + b'"' + frame[len(head) :]
+    shown = for_client(event, dialect)
+    return None if shown is None else encode(shown)
 
 
 def from_client(event: Event, dialect: Dialect) -> Event:

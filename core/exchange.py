@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from core.answers import Answers
 from core.commands import Command, DropAudio, Note, RunTool, SaveProgress, optional, saved, send, tell
+from core.happenings import Happenings
 from core.plan import Plan
 from core.playback import BYTES_PER_MS, Playback
 from core.pricing import Usage
@@ -62,7 +63,8 @@ class Exchange:
         replies: Whether the model answers by itself when the person has spoken.
         user_is_speaking: Whether the person speaks at this moment.
         owes_answer: Whether the person said something the model has not answered.
-        first_audio_s: Seconds from the end of the person's first turn to the first sound; None before.
+        first_audio_s, last_audio_s: Seconds from the end of the person's first and latest turn to its first sound.
+        happenings: Which events came lately; for the operator.
         goodbye_at: When the session ends because the agent said goodbye; None otherwise.
         fatal_code: Code of a failed response that no retry mends.
     """
@@ -80,6 +82,8 @@ class Exchange:
         self.user_is_speaking = False
         self.owes_answer = False
         self.first_audio_s: float | None = None
+        self.last_audio_s: float | None = None
+        self.happenings = Happenings()
         self.goodbye_at: float | None = None
         self.fatal_code: str | None = None
         self._goodbye: str | None = None
@@ -105,13 +109,14 @@ class Exchange:
 
     def audio_received(self, delta: AudioDelta, now: float) -> bool:
         """Count one audio frame; False when it must not reach the listener."""
-        if not self.answers.audio(delta, now):
-            return False
-        if self._waiting_since is not None:
-            if self.first_audio_s is None:
-                self.first_audio_s = now - self._waiting_since
-            self._waiting_since = None
-        return True
+        if delta.item_id == self.answers.flowing:  # nothing has happened since the frame before
+            self.playback.received(delta.item_id, delta.payload * 3 // 4 - delta.padding, now)
+            return True
+        is_heard = self.answers.audio(delta, now)
+        if is_heard and self._waiting_since is not None:
+            self.last_audio_s, self._waiting_since = now - self._waiting_since, None
+            self.first_audio_s = self.last_audio_s if self.first_audio_s is None else self.first_audio_s
+        return is_heard
 
     def upstream_lost(self, now: float) -> list[Command]:
         """Close what the lost link will never finish."""
@@ -129,7 +134,7 @@ class Exchange:
     def request(self, why: Why, now: float, fields: Mapping[str, Any] | None = None) -> list[Command]:
         """Ask for a response, at once or when the running one has ended."""
         if why in {"client", "greeting"}:
-            self._waiting_since = now
+            self._waiting_since, self.answers.flowing = now, ""
         return optional(self.sequencer.request(why, fields))
 
     def speak(self, instructions: str, now: float, *, over_answer: bool = False) -> list[Command]:
@@ -232,7 +237,7 @@ class Exchange:
 
     def on_input_audio_buffer_speech_stopped(self, event: Event, now: float) -> Seen:
         self.user_is_speaking = False
-        self._waiting_since = now
+        self._waiting_since, self.answers.flowing = now, ""
         return Seen(True, [])
 
     def on_input_audio_buffer_committed(self, event: Event, now: float) -> Seen:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from core.commands import Command
 from core.conversation import Conversation
 from core.errors import Ending
-from core.realtime import AudioDelta, Event
+from core.realtime import Event
 from core.recovery import Loss
 
 
@@ -48,8 +47,11 @@ class Line(Protocol):
     def upstream_lost(self, generation: int, loss: Loss, now: float) -> list[Command]:
         """Take note that a link is gone."""
 
-    def upstream_audio(self, frame: bytes, delta: AudioDelta, now: float) -> Sequence[bytes]:
-        """Return the client's messages for a canonical audio frame: droppable audio, and what must follow it."""
+    def pass_audio(self, frame: bytes, now: float) -> tuple[bytes, ...] | None:
+        """Return the client's messages for the service's audio; None when `upstream_received` must read the frame.
+
+        The first is audio and may be lost, a second one must not; there is none when nobody may hear it.
+        """
 
     def upstream_received(self, generation: int, frame: bytes, now: float) -> list[Command]:
         """Take every other message of the voice service."""
@@ -65,3 +67,23 @@ class Line(Protocol):
 
     def time_passed(self, now: float) -> list[Command]:
         """Act on every deadline that is over."""
+
+
+class WithoutScreen:
+    """What a line to a person without a screen and a token has to say about them: nothing."""
+
+    def refuse_binary(self, now: float) -> list[Command]:
+        """Ignore a binary message: Twilio sends none."""
+        return []
+
+    def notice(self, event: Event) -> list[Command]:
+        """Tell nothing: a caller sees no notices."""
+        return []
+
+    def token_accepted(self, expires_at: float | None, now: float) -> list[Command]:
+        """Change nothing: calls have no token of a user."""
+        return []
+
+    def token_refused(self, now: float) -> list[Command]:
+        """Change nothing: calls have no token of a user."""
+        return []

@@ -14,6 +14,11 @@ MAX_MARKS = 4096
 """Marks that may be out; beyond it the oldest is forgotten. With a mark for 100 ms that is seven minutes of audio."""
 
 
+MARK_MS = 100
+"""Audio between two marks of an item: the playout is known to a tenth of a second and estimated between (at most 200 ms
+by the Twilio reference, section 4.2)."""
+
+
 class Played(NamedTuple):
     """What a mark that came back says: so many milliseconds of an item were played; no item for a bare mark."""
 
@@ -22,22 +27,40 @@ class Played(NamedTuple):
 
 
 class Marks:
-    """The marks of one stream; true while one is out.
+    """The marks of one stream; true while audio is out.
 
     Args:
         stream_sid: Of the stream.
     """
 
-    __slots__ = ("_count", "_generation", "_out", "_stream_sid")
+    __slots__ = ("_count", "_generation", "_marked", "_out", "_stream_sid", "_unmarked")
 
     def __init__(self, stream_sid: str) -> None:
         self._stream_sid = stream_sid
         self._generation = 1
         self._count = 0
         self._out: dict[int, Played] = {}
+        self._marked = Played("", 0)
+        self._unmarked: Played | None = None
 
     def __bool__(self) -> bool:
-        return bool(self._out)
+        return bool(self._out) or self._unmarked is not None
+
+    def behind_audio(self, item_id: str, sent_ms: int) -> bytes | None:
+        """Return the mark that belongs behind a piece of audio; None when a later one will do.
+
+        Args:
+            item_id: Item the audio belongs to.
+            sent_ms: How much of that item was sent, with this piece.
+        """
+        if self._out and item_id == self._marked.item_id and sent_ms - self._marked.played_ms < MARK_MS:
+            self._unmarked = Played(item_id, sent_ms)
+            return None
+        return self.next(item_id, sent_ms)
+
+    def behind_last(self) -> bytes | None:
+        """Return the mark behind the last audio of an answer; None when there is one already."""
+        return None if self._unmarked is None else self.next(*self._unmarked)
 
     def next(self, item_id: str = "", sent_ms: int = 0) -> bytes:
         """Return the message of a mark that comes back when everything sent until now was played.
@@ -46,6 +69,7 @@ class Marks:
             item_id: Item the audio before it belongs to; empty for a bare mark.
             sent_ms: How much of that item was sent.
         """
+        self._marked, self._unmarked = Played(item_id, sent_ms), None
         self._count += 1
         self._out[self._count] = Played(item_id, sent_ms)
         if len(self._out) > MAX_MARKS:
@@ -63,7 +87,8 @@ class Marks:
 
     def flush(self) -> set[str]:
         """Begin a generation, because the queue is emptied; returns the items whose audio was out."""
-        items = {played.item_id for played in self._out.values()}
+        items = {played.item_id for played in (*self._out.values(), self._unmarked) if played is not None}
         self._generation += 1
+        self._unmarked = None
         self._out.clear()
         return items

@@ -21,6 +21,17 @@ APPEND_TAIL = b'"}'
 
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
+_APPEND_AROUND = len(APPEND_HEAD) + len(APPEND_TAIL)
+_APPEND_ENDS = {
+    APPEND_HEAD.translate(None, _BASE64) + end: end for end in (APPEND_TAIL, b"=" + APPEND_TAIL, b"==" + APPEND_TAIL)
+}
+"""What is left of a canonical append without the characters of base64, and how it must end then."""
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+_NO_END = b"\x00"
+"""No text ends like this."""
+
 _DELTA_HEAD = re.compile(
     rb'\{(?:"type": ?"response\.output_audio\.delta", ?'
     rb'|"(?:event_id|response_id|item_id)": ?"[\w.\-]{0,64}", ?'
@@ -114,10 +125,10 @@ def is_canonical_append(frame: bytes) -> bool:
     Such a frame may be forwarded unread: with every byte of the value in the base64 alphabet there is no place for an
     escape, a second key or a second event.
     """
-    if not (frame.startswith(APPEND_HEAD) and frame.endswith(APPEND_TAIL)):
+    if not frame.startswith(APPEND_HEAD) or (len(frame) - _APPEND_AROUND) % 4 or len(frame) <= _APPEND_AROUND:
         return False
-    body = frame[len(APPEND_HEAD) : -len(APPEND_TAIL)]
-    return body != b"" and is_base64(body)
+    rest = frame.translate(None, _BASE64)  # of the whole frame: cutting the body out would copy it
+    return frame.endswith(_APPEND_ENDS.get(rest, _NO_END))
 
 
 def is_base64(text: bytes) -> bool:
@@ -153,13 +164,13 @@ def audio_delta(frame: bytes) -> AudioDelta | None:
 
 def encode(event: Mapping[str, Any]) -> bytes:
     """Return the event as one compact JSON frame; a lone surrogate becomes `?`, since UTF-8 has no form for it."""
-    return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return _ENCODER.encode(event).encode("utf-8", "replace")
 
 
 def read_upstream(frame: bytes) -> Event | None:
     """Return an upstream event, or None when the frame is not a JSON object with a `type`."""
     try:
-        event = json.loads(frame)
+        event = json.loads(frame.decode("utf-8"))
     except (ValueError, RecursionError):
         return None
     if not isinstance(event, dict) or not isinstance(event.get("type"), str):

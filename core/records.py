@@ -7,7 +7,8 @@ Times are ISO 8601 in UTC (`2026-11-20T12:00:00.000000+00:00`), ids are UUIDs in
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Channel = Literal["browser", "phone"]
@@ -109,19 +110,40 @@ _KINDS: dict[str, type[ConversationRow] | type[ConversationProgress] | type[Mess
 }
 
 
+_NAMES = {cls: kind for kind, cls in _KINDS.items()}
+
+
 def record_kind(record: Record) -> str:
     """Return the name under which the spool keeps records of this class."""
-    return next(kind for kind, cls in _KINDS.items() if isinstance(record, cls))
+    return _NAMES[type(record)]
 
 
 def record_to_dict(record: Record) -> dict[str, Any]:
-    """Return the record's columns by name, ready for JSON."""
-    return asdict(record)
+    """Return the record's columns by name, ready for JSON; what is in them is the record's own."""
+    return {name: getattr(record, name) for name in record.__slots__}
 
 
 def record_from_dict(kind: str, columns: dict[str, Any]) -> Record:
     """Return the record that `record_to_dict` was given; raises KeyError for an unknown kind."""
     return _KINDS[kind](**columns)
+
+
+def in_store_order(records: Iterable[Record]) -> list[Record]:
+    """Return records in an order of few statements that leads to the same: conversations, messages, progress.
+
+    A message needs its conversation to be there and nothing else; of a conversation's progress the last one counts.
+    """
+    rows: list[Record] = []
+    messages: list[Record] = []
+    progress: dict[str, Record] = {}
+    for record in records:
+        if isinstance(record, ConversationRow):
+            rows.append(record)
+        elif isinstance(record, MessageRow):
+            messages.append(record)
+        else:
+            progress[record.id] = record
+    return [*rows, *messages, *progress.values()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,4 +156,58 @@ class StoredConversation:
     channel: Channel
     turn_count: int
     usage: dict[str, Any]
+    cost_usd: float
+
+
+OPEN = "open"
+"""Status of a conversation without an end: it is live, or its server was lost and its client did not come back."""
+
+MAX_LISTED = 200
+"""Longest list of conversations; whoever wants more goes on from the last one's `last_active_at`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationSearch:
+    """Which stored conversations an operator looks for: every field that is not None must fit.
+
+    Attributes:
+        id: Of the conversation, or the sid of its call.
+        status: An end reason, or `OPEN`.
+        before: ISO 8601: only those last active earlier.
+        limit: Most conversations wanted, 1 to `MAX_LISTED`.
+    """
+
+    id: str | None = None
+    agent_id: str | None = None
+    user_id: str | None = None
+    status: str | None = None
+    before: str | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class ListedConversation:
+    """A stored conversation as an operator sees it in a list; nothing in it was said."""
+
+    id: str
+    user_id: str
+    agent_id: str
+    agent_name: str
+    channel: Channel
+    call_sid: str | None
+    started_at: str
+    last_active_at: str
+    ended_at: str | None
+    end_reason: str | None
+    turn_count: int
+    usage: dict[str, Any]
+    cost_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class DayCost:
+    """What the conversations last active on one day (UTC, `2026-11-20`) cost in US dollars."""
+
+    day: str
+    conversations: int
     cost_usd: float

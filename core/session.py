@@ -6,18 +6,17 @@ frame: while `audio_is_open` the relay forwards it and only counts.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
 from core import errors
-from core.commands import CheckToken, Command, Note, SendClientAudio, tell
+from core.commands import URGENT, CheckToken, Command, Note, SendClient, SendClientAudio
 from core.conversation import Conversation
-from core.dialect import Dialect, for_client, from_client, rename_audio_delta
+from core.delta_reader import DeltaReader
+from core.dialect import Dialect, for_client, frame_for_client, from_client, rename_audio_delta
 from core.errors import Ending
 from core.policy import check
 from core.realtime import (
-    AudioDelta,
     BadEvent,
     Event,
     encode,
@@ -80,13 +79,14 @@ class BrowserSession:
         self._first_events = first_events
         self._token_expires_at = token_expires_at
         self._token_notice_at = None if token_expires_at is None else token_expires_at - TOKEN_NOTICE_S
-        self._held: deque[tuple[Event, int]] = deque()
+        self._held: list[tuple[Event, int]] = []
         self._held_bytes = 0
         self._told_too_early = False
         self._is_checking_token = False
-        self._recent: deque[tuple[float, int]] = deque()
+        self._recent: list[tuple[float, int]] = []
         self._recent_bytes = 0
-        self._refusals: deque[float] = deque(maxlen=MAX_REFUSALS)
+        self._refusals: list[float] = []
+        self._deltas = DeltaReader()
 
     @property
     def audio_is_open(self) -> bool:
@@ -109,7 +109,8 @@ class BrowserSession:
 
     def forward_audio(self, frame: bytes, now: float) -> bytes | None:
         """Return canonical audio as it is while the lane is open; None when the frame must be read."""
-        return frame if self.audio_is_open and is_canonical_append(frame) else None
+        is_open = self.conversation.state == "live" and not self._held
+        return frame if is_open and is_canonical_append(frame) else None
 
     def client_received(self, frame: bytes, now: float) -> list[Command]:
         """Take one message of the client.
@@ -140,7 +141,7 @@ class BrowserSession:
     def _is_flooding(self, size: int, now: float) -> bool:
         """Count an event; True when the client has sent too many, or too much, within the window."""
         while self._recent and self._recent[0][0] <= now - FLOOD_WINDOW_S:
-            self._recent_bytes -= self._recent.popleft()[1]
+            self._recent_bytes -= self._recent.pop(0)[1]
         if len(self._recent) >= MAX_EVENTS or self._recent_bytes + size > MAX_EVENT_BYTES:
             return True
         self._recent.append((now, size))
@@ -191,7 +192,7 @@ class BrowserSession:
     def _release(self, now: float) -> list[Command]:
         commands: list[Command] = []
         while self._held and self.conversation.is_live:
-            event, _ = self._held.popleft()
+            event, _ = self._held.pop(0)
             commands += self._perform(event, now)
         self._held_bytes = sum(size for _, size in self._held)
         self._told_too_early = False
@@ -204,7 +205,7 @@ class BrowserSession:
             self._error(error, event_id),
             Note("client event refused", {"code": error.code}, "debug"),
         ]
-        self._refusals.append(now)
+        self._refusals = [*self._refusals[1 - MAX_REFUSALS :], now]
         if len(self._refusals) == MAX_REFUSALS and now - self._refusals[0] <= REFUSAL_WINDOW_S:
             commands += self.conversation.end(errors.RepeatedViolations.ending, now)
         return commands
@@ -255,9 +256,14 @@ class BrowserSession:
         """Take note that a link is gone."""
         return self.conversation.upstream_lost(generation, loss, now)
 
-    def upstream_audio(self, frame: bytes, delta: AudioDelta, now: float) -> tuple[bytes, ...]:
-        """Return a canonical audio frame in the client's dialect, or nothing when it must not be heard."""
-        return (rename_audio_delta(frame, self.dialect),) if self.conversation.audio_received(delta, now) else ()
+    def pass_audio(self, frame: bytes, now: float) -> tuple[bytes, ...] | None:
+        """Return canonical audio in the client's dialect, nothing when it must not be heard; None for all else."""
+        delta = self._deltas.read(frame)
+        if delta is None or self.conversation.state != "live":
+            return None
+        if not self.conversation.audio_received(delta, now):
+            return ()
+        return (frame if self.dialect == "ga" else rename_audio_delta(frame),)
 
     def upstream_received(self, generation: int, frame: bytes, now: float) -> list[Command]:
         """Take one message of the Realtime API that is not canonical audio."""
@@ -268,8 +274,8 @@ class BrowserSession:
             return self._unusual_audio(generation, event, now)
         was_live = self.conversation.is_live
         forward, commands = self.conversation.upstream_event(generation, event, now)
-        shown = for_client(event, self.dialect) if forward else None
-        told: list[Command] = [tell(shown)] if shown is not None else []
+        shown = frame_for_client(frame, event, self.dialect) if forward else None
+        told: list[Command] = [SendClient(shown, urgent=event["type"] in URGENT)] if shown is not None else []
         if event["type"] == "session.created" and forward:
             told += self._introduce()
         if self.conversation.is_live and not was_live:

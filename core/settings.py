@@ -73,6 +73,12 @@ TABLE: tuple[Setting, ...] = (
     Setting("PORT", "port", "int", "8080", "Port of the doors; 0 takes a free one.", high=65535),
     Setting("HEALTH_PORT", "health_port", "int", None, "Port of /health, /ready and /metrics; default is PORT + 1.",
             high=65535),
+    Setting("ADMIN_PORT", "admin_port", "int", None,
+            "Port of the operator's page /admin, on 127.0.0.1 only; 0 takes a free one. Unset: off in production, else "
+            "PORT + 2, or a free one when that is taken.", high=65535),
+    Setting("ADMIN_PUBLIC_URL", "admin_public_url", "url", None,
+            "Address under which nginx shows the operator's page to others. Set: whoever comes needs the token of a "
+            "user with voice_admin in app_metadata instead of the printed key.", choices=HTTP),
     Setting("HOST", "host", "text", "127.0.0.1", "Address to listen on; nginx stands in front."),
     Setting("NODE_ENV", "environment", "choice", "development",
             "production moves logs to /var/log/websocket-voice-server and forbids development tokens and the demo.",
@@ -80,9 +86,17 @@ TABLE: tuple[Setting, ...] = (
     Setting("LOG_LEVEL", "log_level", "choice", "info", "Least level that is logged.",
             choices=("trace", "debug", "info", "warning", "error")),
     Setting("LOG_DIR", "log_dir", "text", None, "Folder of combined.log and error.log; default by environment."),
+    Setting("LOG_FORMAT", "log_format", "choice", "text", "A line as text, or as one JSON object.",
+            choices=("text", "json")),
+    Setting("LOG_ROTATION", "log_rotation", "choice", None,
+            "Who renames full log files: own (this process) or logrotate, as wherever several processes write to them. "
+            "Default own with one process, else logrotate; the shipped units set logrotate.",
+            choices=("own", "logrotate")),
+    Setting("LOG_CONSOLE", "log_console", "switch", None,
+            "Whether log lines also go to standard error, as containers want it; default on but in production."),
     Setting("DEBUG", "debug", "text", None, "Any value: log level debug."),
-    Setting("MAX_CONNECTIONS", "max_connections", "int", "1000", "Live sessions of this server.", low=1,
-            high=100_000),
+    Setting("MAX_CONNECTIONS", "max_connections", "int", "1000", "Live sessions of this server, over all workers.",
+            low=1, high=100_000),
     Setting("MAX_SESSIONS_PER_USER", "max_sessions_per_user", "int", "5", "Live sessions of one user.", low=1,
             high=100_000),
     Setting("CONNECTION_TIMEOUT", "connection_timeout_ms", "int", "1800000", "Longest session, in ms.", low=1000,
@@ -91,8 +105,15 @@ TABLE: tuple[Setting, ...] = (
             low=1000, high=86_400_000),
     Setting("DRAIN_TIMEOUT", "drain_timeout_s", "float", "900", "Seconds a live session may go on after SIGTERM.",
             high=86_400),
-    Setting("WORKERS", "workers", "int", "1", "Processes; must be 1: run further instances behind nginx.", low=1,
-            high=64),
+    Setting("WORKERS", "workers", "int", "1",
+            "Processes that serve as one, about one for each core: limits, counts and tickets hold over all of them.",
+            low=1, high=64),
+    Setting("WIRE", "wire", "choice", "fast",
+            "How WebSocket frames are read: fast, or tornado for Tornado's own receive loop, which needs more CPU.",
+            choices=("fast", "tornado")),
+    Setting("PHONE_APPEND_MS", "phone_append_ms", "int", "40",
+            "Caller's audio sent to the voice service at a time, in ms: Twilio sends 20, joining saves CPU and delays "
+            "by at most the rest.", low=20, high=100),
     Setting("ALLOWED_ORIGINS", "allowed_origins", "list", None,
             "Comma-separated origins of web pages that may connect; empty: same origin, and localhost in development."),
     Setting("QUERY_TOKENS", "query_tokens", "switch", "on", "off refuses JWTs in the URL; tickets stay allowed."),
@@ -104,7 +125,8 @@ TABLE: tuple[Setting, ...] = (
     Setting("OPENAI_API_KEY", "openai_api_key", "secret", None, "Only without Supabase Vault."),
     Setting("DAILY_BUDGET_USD_PER_USER", "daily_budget_usd", "float", None,
             "A user's cost per UTC day: notice at 80 %, polite end at 100 %."),
-    Setting("PUBLIC_URL", "public_url", "url", None, "The name Twilio sees; signatures are checked against it.",
+    Setting("PUBLIC_URL", "public_url", "url", None,
+            "The server's public address; Twilio's signatures are checked against it.",
             choices=("https", "wss", "http", "ws")),
     Setting("TWILIO_ACCOUNT_SID", "twilio_account_sid", "text", None, "Master account."),
     Setting("TWILIO_AUTH_TOKEN", "twilio_auth_token", "secret", None,
@@ -152,10 +174,15 @@ class Settings:
     database_url: str | None
     port: int
     health_port: int
+    admin_port: int | None
+    admin_public_url: str | None
     host: str
     environment: str
     log_level: str
     log_dir: str
+    log_format: str
+    log_rotation: str
+    log_console: bool
     debug: str | None
     max_connections: int
     max_sessions_per_user: int
@@ -163,6 +190,8 @@ class Settings:
     idle_timeout_ms: int
     drain_timeout_s: float
     workers: int
+    wire: str
+    phone_append_ms: int
     allowed_origins: tuple[str, ...]
     query_tokens: bool
     openai_realtime_url: str
@@ -275,6 +304,8 @@ def _derived(values: Mapping[str, Any]) -> dict[str, Any]:
         "supabase_jwks_url": values["supabase_jwks_url"] or (f"{issuer}/.well-known/jwks.json" if issuer else None),
         "health_port": values["health_port"] if values["health_port"] is not None else (port + 1 if port else 0),
         "log_dir": values["log_dir"] or ("/var/log/websocket-voice-server" if production else "./logs"),
+        "log_rotation": values["log_rotation"] or ("own" if values["workers"] == 1 else "logrotate"),
+        "log_console": not production if values["log_console"] is None else values["log_console"],
         "log_level": "debug" if values["debug"] else values["log_level"],
         "state_dir": values["state_dir"] or ("/var/lib/websocket-voice-server" if production else "./data"),
     }
@@ -295,8 +326,8 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
         problems.append("OPENAI_API_KEY is missing: without SUPABASE_URL there is no Vault to read it from")
     if values["environment"] == "production" and not values["supabase_url"] and not values["supabase_jwt_secret"]:
         problems.append("SUPABASE_URL or SUPABASE_JWT_SECRET must be set in production: nothing else can sign users in")
-    if values["workers"] > 1:
-        problems.append("WORKERS must be 1: run several instances behind nginx instead, as deploy/nginx.conf shows")
+    if values["log_rotation"] == "own" and values["workers"] > 1:
+        problems.append("LOG_ROTATION must be logrotate with several WORKERS: each would compress what others write to")
     secret = values["supabase_jwt_secret"]
     if secret and len(secret.encode()) < MIN_HS256_SECRET_BYTES:
         problems.append(f"SUPABASE_JWT_SECRET must have at least {MIN_HS256_SECRET_BYTES} bytes")
@@ -304,6 +335,8 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
         problems.append("INTERNAL_API_KEY must have at least 16 characters")
     if values["health_port"] and values["health_port"] == values["port"]:
         problems.append("HEALTH_PORT must differ from PORT")
+    if values["admin_port"] and values["admin_port"] in {values["port"], values["health_port"]}:
+        problems.append("ADMIN_PORT must differ from PORT and HEALTH_PORT")
     if values["health_port"] > 65535:
         problems.append("HEALTH_PORT is missing: PORT + 1 is no port")
     return problems

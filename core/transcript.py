@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from core.playback import Heard
 from core.realtime import Event
@@ -46,11 +46,12 @@ class Transcript:
         next_position: First free position in the conversation.
     """
 
-    __slots__ = ("_entries", "_history", "_next", "_order", "turn_count")
+    __slots__ = ("_entries", "_history", "_next", "_open", "_order", "turn_count")
 
     def __init__(self, history: Iterable[Turn] = (), *, next_position: int = 0) -> None:
         self._history = list(history)
         self._entries: dict[str, Entry] = {}
+        self._open: dict[str, Entry] = {}  # those not stored: few, however long the talk
         self._order: list[str] = []
         self._next = next_position
         self.turn_count = 0
@@ -66,7 +67,7 @@ class Transcript:
         """Return the item's entry, at its place behind `previous_item_id`; opening it twice changes nothing."""
         entry = self._entries.get(item_id)
         if entry is None:
-            entry = self._entries[item_id] = Entry(item_id, role, self._next)
+            entry = self._entries[item_id] = self._open[item_id] = Entry(item_id, role, self._next)
             self._next += 1
             self._place(entry, previous_item_id)
         return entry
@@ -128,29 +129,21 @@ class Transcript:
 
     def overdue(self, now: float) -> list[Turn]:
         """Return the users' turns whose transcription did not come in time."""
-        late = [
-            entry
-            for entry in self._entries.values()
-            if entry.role == "user" and not entry.is_stored and (entry.waits_until or now + 1) <= now
-        ]
+        late = [e for e in self._open.values() if e.role == "user" and (e.waits_until or now + 1) <= now]
         return [turn for entry in late for turn in self._store(entry, INAUDIBLE, "failed")]
 
     def next_overdue(self) -> float | None:
         """Return when the next transcription becomes overdue, or None."""
-        waits = [e.waits_until for e in self._entries.values() if e.waits_until is not None and not e.is_stored]
-        return min(waits, default=None)
+        return min((e.waits_until for e in self._open.values() if e.waits_until is not None), default=None)
 
     def open_answers(self) -> list[str]:
         """Return the ids of answers that are not stored yet, in order."""
-        return [
-            item_id
-            for item_id in self._order
-            if (entry := self._entries[item_id]).role == "assistant" and not entry.is_stored
-        ]
+        answers = [entry for entry in self._open.values() if entry.role == "assistant"]
+        return [entry.item_id for entry in sorted(answers, key=lambda entry: entry.position)]
 
     def close_users(self) -> list[Turn]:
         """Store what is left of users' turns at the end of the session."""
-        left = [entry for entry in self._entries.values() if entry.role == "user" and not entry.is_stored]
+        left = [entry for entry in self._open.values() if entry.role == "user"]
         return [turn for entry in left if entry.is_audio for turn in self._store(entry, INAUDIBLE, "failed")]
 
     def _store(self, entry: Entry, text: str, status: TurnStatus, heard: Heard | None = None) -> list[Turn]:
@@ -158,6 +151,7 @@ class Transcript:
         if entry.is_stored:
             return []
         entry.is_stored = entry.is_final = True
+        del self._open[entry.item_id]
         entry.text = text = clean_text(text).strip()
         if not text and not (heard and heard.heard_ms):
             return []
@@ -167,6 +161,16 @@ class Transcript:
             turn = replace(turn, heard_ms=heard.heard_ms, spoken_ms=heard.spoken_ms)
         self._history.append(turn)
         return [turn]
+
+    def shown(self, limit: int) -> list[Shown]:
+        """Return the last `limit` turns in conversation order, those under way with what is there of them.
+
+        Of a tool call only the tool's name is told.
+        """
+        turns = [Shown(t.item_id, t.position, t.role, _told(t), t.status) for t in self._history]
+        growing = self._open.values()
+        turns += [Shown(e.item_id, e.position, e.role, clean_text(e.text).strip(), "growing") for e in growing]
+        return sorted(turns, key=lambda turn: turn.position)[-limit:]
 
     def replay(self, limit: int) -> list[Event]:
         """Return the last `limit` turns as items for a fresh session, in conversation order.
@@ -180,6 +184,20 @@ class Transcript:
         return [item for turn in turns for item in _items(turn)]
 
 
+class Shown(NamedTuple):
+    """A turn as far as it is known, for the operator.
+
+    Attributes:
+        status: As of a stored turn; `growing` for one under way.
+    """
+
+    item_id: str
+    position: int
+    role: Role
+    text: str
+    status: str
+
+
 def heard_text(text: str, heard: Heard) -> str:
     """Return the share of a text that was heard, cut at a word."""
     if heard.spoken_ms <= 0:
@@ -188,6 +206,10 @@ def heard_text(text: str, heard: Heard) -> str:
     if end >= len(text) or text[end].isspace():
         return text[:end]
     return text[:end].rpartition(" ")[0]
+
+
+def _told(turn: Turn) -> str:
+    return str(turn.metadata.get("name") or "") if turn.role == "tool" else turn.content
 
 
 def _items(turn: Turn) -> list[Event]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from core.realtime import APPEND_HEAD, APPEND_TAIL, AudioDelta, is_base64
+from core.realtime import APPEND_HEAD, APPEND_TAIL, is_base64
 
 SAMPLE_RATE_HZ = 8_000
 BYTES_PER_MS = 8
@@ -275,11 +275,6 @@ def append_from_media(payload: bytes) -> bytes:
 def append_from_audio(audio: bytes) -> bytes:
     """Return the `input_audio_buffer.append` of raw mu-law, as for frames that are sent together."""
     return APPEND_HEAD + base64.b64encode(audio) + APPEND_TAIL
-
-
-def media_from_delta(frame: bytes, delta: AudioDelta, stream_sid: str) -> bytes:
-    """Return the `media` message of an audio delta; `delta` is what `core.realtime.audio_delta` said of this frame."""
-    return media_message(stream_sid, frame[-2 - delta.payload : -2])
 
 
 def media_message(stream_sid: str, payload: bytes) -> bytes:

@@ -70,7 +70,7 @@ class TicketsDoor(JsonDoor):
         """Answer a one-time ticket for the signed-in user."""
         user = await self.user()
         if user is not None:
-            self.finish(json.dumps({"ticket": self.context.tickets.issue(user), "expires_in": 60}))
+            self.finish(json.dumps({"ticket": await self.context.tickets.issue(user), "expires_in": 60}))
 
 
 class AgentsDoor(JsonDoor):

@@ -19,16 +19,19 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from tornado.web import HTTPError
 from tornado.websocket import WebSocketHandler, WebSocketProtocol
 
 from core.errors import CLIENT_LEFT, PAGE_CLOSED, Ending, GatewayError, InternalError, MessageTooBig
 from core.realtime import Event, encode, error_event
 from handlers import origins
+from handlers.connections import Place
 from handlers.context import Context
 from handlers.early import EarlyMessages
 from handlers.outbox import Outbox
 from handlers.relay import Relay
-from handlers.wire import StrictProtocol, strict_protocol, write_text
+from handlers.strict_frames import StrictProtocol
+from handlers.wire import make_protocol
 from services.store import StoreError
 
 SETUP_S = 15.0
@@ -54,11 +57,15 @@ class Door(WebSocketHandler):
         self._early = EarlyMessages()
         self._told_too_early = False
         self._protocol: StrictProtocol | None = None
-        self._has_slot = False
-        self._user_id: str | None = None
+        self._place: Place | None = None
         self._is_over = False
 
     # ------------------------------------------------------------------ the handshake
+
+    def prepare(self) -> None:
+        """Answer 503 to what came too late here while another instance takes it; nginx asks that one."""
+        if self.context.connections.is_handed_over:
+            raise HTTPError(503)
 
     @property
     def ping_interval(self) -> float:
@@ -80,8 +87,8 @@ class Door(WebSocketHandler):
         return None
 
     def get_websocket_protocol(self) -> WebSocketProtocol | None:
-        """Use Tornado's protocol made strict."""
-        self._protocol = strict_protocol(self, self)
+        """Use Tornado's protocol made strict, with the receive loop the settings name."""
+        self._protocol = make_protocol(self, self, self.context.settings.wire)
         return self._protocol
 
     def check_origin(self, origin: str) -> bool:
@@ -99,7 +106,7 @@ class Door(WebSocketHandler):
         began = time.monotonic()
         try:
             async with asyncio.timeout(SETUP_S):
-                self._admit()
+                self._place = await self.context.connections.admit(self.channel)
                 relay = await self.prepare_relay()
         except GatewayError as error:
             self._refuse(error)
@@ -114,10 +121,6 @@ class Door(WebSocketHandler):
             self.relay = relay
             self._safely(self._connect)
 
-    def _admit(self) -> None:
-        self.context.connections.take_slot()
-        self._has_slot = True
-
     async def prepare_relay(self) -> Relay:
         """Identify the client and configure its session.
 
@@ -127,21 +130,21 @@ class Door(WebSocketHandler):
         """
         raise AssertionError("each door says how it is prepared")
 
-    def count_user(self, user_id: str, *, replaces: bool = False) -> None:
+    async def count_user(self, user_id: str, *, replaces: bool = False) -> None:
         """Take the user's place; it is given back when the connection ends. See `Connections.reserve_user`.
 
         Raises:
             TooManySessions: If the user has as many sessions as allowed.
         """
-        self.context.connections.reserve_user(user_id, replaces=replaces)
-        self._user_id = user_id
+        assert self._place is not None  # admitted before it is prepared
+        await self._place.count_user(user_id, replaces=replaces)
 
     def make_outbox(self) -> Outbox:
         """Return the queue in front of this connection's socket."""
         protocol = self._protocol
         assert protocol is not None
         return Outbox(
-            lambda frame: write_text(protocol, frame),
+            protocol,
             time.monotonic,
             on_dropped=lambda frames: self.relay.audio_dropped(frames) if self.relay else None,
             on_stuck=lambda: self.relay.client_is_stuck() if self.relay else None,
@@ -149,15 +152,31 @@ class Door(WebSocketHandler):
 
     def _connect(self, relay: Relay) -> None:
         self.context.connections.add(relay)
+        self.context.start(self._settle(relay), f"settle-{self.connection_id}")
         self.context.metrics.session_opened(self.channel)
         relay.begin()
-        if self.context.connections.is_draining:  # the drain began while this session was set up and missed it
+        left_s = self.context.connections.drain_left_s
+        if left_s:  # the drain began while this session was set up, and missed it
+            relay.drain_soon(left_s)
+        elif left_s is not None:
             relay.drain_now()
         for frame in self._early.take():
             if frame is None:
                 relay.client_sent_binary()
             else:
                 relay.client_received(frame)
+        if self._protocol is not None:
+            self._protocol.deliver = relay.client_received
+
+    async def _settle(self, relay: Relay) -> None:
+        """Note in the directory what is talked about; whoever goes on with it elsewhere at the same time gives way."""
+        noted = await self._place.note(relay.conversation_id) if self._place is not None else None
+        if noted is None:
+            return
+        self.context.connections.noted(relay, noted.at)
+        asked = {"conversation_id": relay.conversation_id, "user_id": relay.user_id, "before": noted.at}
+        for worker in noted.others:
+            await self.context.siblings.ask_one(worker, "POST", "/replace", asked)
 
     # ------------------------------------------------------------------ messages
 
@@ -201,7 +220,7 @@ class Door(WebSocketHandler):
         """Tell a client that may not talk, and close."""
         self.context.metrics.refused(error.ending.code)
         fields = {"conn": self.connection_id, "close": error.ending.code, "end_reason": error.ending.end_reason}
-        self.context.logger.info("connection refused", **fields, detail=error.detail)
+        self.context.logger.info("connection refused", **fields, cause=error.detail)
         self.shut(error.ending, error.message)
 
     def shut(self, ending: Ending, message: str) -> None:
@@ -221,8 +240,7 @@ class Door(WebSocketHandler):
         protocol = self._protocol
         if protocol is None or protocol.is_closing():
             return
-        future = write_text(protocol, encode({**event, "event_id": f"event_{self.connection_id}"}))
-        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        protocol.send_text(encode({**event, "event_id": f"event_{self.connection_id}"}))
 
     def on_close(self) -> None:
         """Finish: whatever state the connection was in, everything it held is given back."""
@@ -232,10 +250,6 @@ class Door(WebSocketHandler):
         if self.relay is not None:
             ending = PAGE_CLOSED if self.close_code == 1001 else CLIENT_LEFT
             self._safely(lambda relay: relay.client_left(ending))
-        if self._user_id is not None:
-            self.context.connections.release_user(self._user_id)
-            self._user_id = None
-        if self._has_slot:
-            self._has_slot = False
-            self.context.connections.release_slot()
+        if self._place is not None:
+            self._place.release()
         self._early.take()

@@ -34,6 +34,9 @@ from services.auth import TokenRejected, User
 FLUSH_S = 2.0
 """How long a resume waits for turns that are still on their way to the database."""
 
+REPLACE_S = 3.0
+"""How long a resume waits for the other processes: the 2 s they wait for their turns, and their answer."""
+
 TOKEN_PROTOCOL = "openai-insecure-api-key."  # noqa: S105 - the name of a subprotocol
 """Prefix of the subprotocol that carries a token. Source: OpenAI Realtime reference, section 2."""
 
@@ -85,7 +88,7 @@ class RealtimeDoor(Door):
 
     async def _identify(self, token: str) -> User:
         if is_ticket(token):
-            user = self.context.tickets.redeem(token)
+            user = await self.context.tickets.redeem(token)
             if user is None:
                 message = "The ticket was used or is older than a minute. Ask for a new one."
                 raise Unauthorized("unknown ticket", public=message)
@@ -114,14 +117,28 @@ class RealtimeDoor(Door):
         if agent_id is None:
             raise BadRequest("no agent_id")
         user = await self._identify(token)
-        replaces = conversation_id is not None and self.context.connections.replace(conversation_id, user.id)
-        self.count_user(user.id, replaces=replaces)
+        replaces = conversation_id is not None and await self._end_elsewhere(conversation_id, user.id)
+        await self.count_user(user.id, replaces=replaces)
         if not self.context.spool.accepting_sessions:
             raise InternalError("the transcript spool is full")
         agent, spent_usd, (stored, history, position) = await asyncio.gather(
             self._agent(agent_id, user), self.context.spent_today(user.id), self._conversation(conversation_id, user)
         )
         return self._relay(agent, user, stored, history, position, spent_usd)
+
+    async def _end_elsewhere(self, conversation_id: str, user_id: str) -> bool:
+        """End the user's session of a conversation, in whichever process of this machine it is.
+
+        Afterwards the turns other processes had of it are stored, as far as they could be in time, also those of a
+        session that has ended by itself just before.
+
+        Returns:
+            Whether there was such a session.
+        """
+        here = self.context.connections.replace(conversation_id, user_id)
+        asked = {"conversation_id": conversation_id, "user_id": user_id}
+        answers = await self.context.siblings.ask("POST", "/replace", asked, timeout_s=REPLACE_S)
+        return here or any((answer.json() or {}).get("replaced") is True for answer in answers.values())
 
     async def _agent(self, agent_id: str, user: User) -> Agent:
         agent = await self.context.store.agent(agent_id, user.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,12 +15,14 @@ from core.errors import BudgetExhausted
 from core.records import Channel, Record
 from core.settings import Settings
 from handlers.connections import Connections
+from handlers.tally import Tally
 from handlers.tickets import Tickets
 from services.auth import Verifier
 from services.log import Log, log
 from services.loop_lag import LoopLag
 from services.main_app import MainApp
 from services.metrics import Metrics
+from services.siblings import Siblings
 from services.spool import Spool
 from services.store import Store
 from services.telephony import Accounts, Telephony
@@ -38,6 +41,7 @@ class Identity:
         connection_id: Short id of the socket, for finding its log lines.
         turns_before: Turns the conversation had before this session.
         cost_before_usd: Cost the conversation had before this session.
+        call_sid: The call at the telephone company; None for browsers.
     """
 
     connection_id: str
@@ -47,6 +51,7 @@ class Identity:
     conversation_id: str
     turns_before: int = 0
     cost_before_usd: float = 0.0
+    call_sid: str | None = None
 
     @property
     def safety_identifier(self) -> str:
@@ -69,9 +74,13 @@ class Context:
     """The services of this process, made by server.py.
 
     Attributes:
+        worker: This process's name among all that share a STATE_DIR, `{port}-{n}`.
+        siblings: The other workers of this machine.
         simulated: Whether the Realtime service is the simulator; the talk page says so.
         last_connect_ms: Time the last link took to open; None before the first.
         upstream_failures: Links that failed since one last opened.
+        began_at: When this process began to serve, in monotonic seconds.
+        tally: What became of the sessions, for whoever watches.
     """
 
     settings: Settings
@@ -87,12 +96,21 @@ class Context:
     tickets: Tickets
     accounts: Accounts
     telephony: Telephony
+    worker: str
+    siblings: Siblings
     main_app: MainApp | None = None
     simulated: bool = False
     logger: Log = log
     last_connect_ms: float | None = None
     upstream_failures: int = 0
+    began_at: float = field(default_factory=time.monotonic)
+    tally: Tally = field(default_factory=Tally)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    @property
+    def server_port(self) -> int:
+        """PORT, or the free one that was taken for it; all workers of this server have it in their names."""
+        return int(self.worker.rpartition("-")[0])
 
     def log(self, level: str, event: str, **fields: Any) -> None:
         """Write one log line of a known level."""
@@ -149,9 +167,13 @@ class Context:
         """
         try:
             act()
-        except Exception as error:
-            self.logger.exception("a session failed", error)
-            failed()
+        except Exception as error:  # noqa: BLE001 - logged and told by session_failed
+            self.session_failed(error, failed)
+
+    def session_failed(self, error: Exception, failed: Callable[[], None]) -> None:
+        """Log and report a bug met for a session."""
+        self.logger.exception("a session failed", error)
+        failed()
 
     def start(
         self,
@@ -183,6 +205,7 @@ class Context:
     def session_ended(self, channel: Channel, end_reason: str, first_audio_s: float | None, cost_usd: float) -> None:
         """Count a session that ended."""
         self.metrics.session_ended(channel, end_reason)
+        self.tally.ended(end_reason, first_audio_s, cost_usd)
         if first_audio_s is not None:
             self.metrics.first_audio_seconds(channel, first_audio_s)
         self.metrics.cost(max(cost_usd, 0.0))

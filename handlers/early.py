@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 from core.realtime import APPEND_HEAD
 from core.session import MAX_HELD_BYTES
 
@@ -21,8 +19,8 @@ class EarlyMessages:
     """
 
     def __init__(self) -> None:
-        self._audio: deque[Numbered] = deque()
-        self._others: deque[Numbered] = deque()
+        self._audio: list[Numbered] = []
+        self._others: list[Numbered] = []
         self._number = 0
         self._bytes = 0
 
@@ -33,7 +31,7 @@ class EarlyMessages:
         (self._audio if is_audio else self._others).append((self._number, message))
         self._bytes += _cost(message)
         while self._bytes > MAX_HELD_BYTES:
-            number, dropped = self._audio.popleft() if self._audio else self._others.pop()
+            number, dropped = self._audio.pop(0) if self._audio else self._others.pop()
             self._bytes -= _cost(dropped)
             if number == self._number:
                 return False

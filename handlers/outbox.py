@@ -1,25 +1,20 @@
 """What waits to be written to one client: two lanes, bounded by bytes and by age.
 
 Urgent frames overtake everything that waits; the others keep their order. Audio is droppable: a client that reads too
-slowly loses stale audio, never `speech_started`, an error or a transcript. There is no task: the socket's own futures
-pump.
+slowly loses stale audio, never `speech_started`, an error or a transcript. There is no task: the sink says when it has
+room again. While nothing waits a frame goes straight through.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
-IN_FLIGHT_BYTES = 65_536
-"""Bytes handed to the socket at a time. What is handed over can no longer be overtaken or dropped, so it is kept to
-about one second of audio."""
+from handlers.wire import Sink
 
 MAX_QUEUED_BYTES = 917_504
-"""With the bytes in flight and the socket's own buffer a client that never reads costs at most 1 MiB (operations
-reference, section 6, P5)."""
+"""With what was handed to the sink a client that never reads costs at most 1 MiB (operations reference, section 6,
+P5)."""
 
 MAX_AUDIO_AGE_S = 10.0
 """Audio that waited this long is stale: the talk has moved on."""
@@ -38,7 +33,7 @@ class Outbox:
     """The outgoing queue of one client.
 
     Args:
-        write: Hands a frame to the socket; its future ends when the socket took it.
+        sink: Where frames go; nobody else may set its `on_room`.
         clock: Monotonic time in seconds.
         on_dropped: Called with the number of audio frames dropped.
         on_stuck: Called once when the client does not read at all.
@@ -46,21 +41,22 @@ class Outbox:
 
     def __init__(
         self,
-        write: Callable[[bytes], asyncio.Future[None]],
+        sink: Sink,
         clock: Callable[[], float],
         *,
         on_dropped: Callable[[int], None],
         on_stuck: Callable[[], None],
     ) -> None:
-        self._write = write
+        self._sink = sink
+        sink.on_room = self._pump
         self._clock = clock
         self._on_dropped = on_dropped
         self._on_stuck = on_stuck
-        self._urgent: deque[_Frame] = deque()
-        self._ordered: deque[_Frame] = deque()
+        self._urgent: list[_Frame] = []
+        self._ordered: list[_Frame] = []
         self._queued_bytes = 0
-        self._in_flight = 0
         self._is_over = False
+        self._is_direct = True
         self._when_empty: Callable[[], None] | None = None
         self.sent_bytes = 0
 
@@ -70,30 +66,35 @@ class Outbox:
 
     def send_audio(self, frame: bytes) -> None:
         """Queue an audio frame, which may be dropped when the client reads too slowly."""
-        self._add(self._ordered, _Frame(frame, self._clock(), True))
+        if self._is_direct and not self._sink.is_full:
+            self.sent_bytes += len(frame)
+            self._sink.send_text(frame)
+        else:
+            self._add(self._ordered, _Frame(frame, self._clock(), True))
 
     def drop_audio(self) -> None:
         """Forget the audio that waits; nobody counts it as lost, since it is not wanted any more."""
-        self._ordered = deque(frame for frame in self._ordered if not frame.is_audio)
+        self._ordered = [frame for frame in self._ordered if not frame.is_audio]
         self._queued_bytes = sum(len(frame.data) for frame in (*self._urgent, *self._ordered))
 
     def finish(self, when_empty: Callable[[], None]) -> None:
         """Take nothing more; call back when everything but audio was taken by the socket."""
         self.drop_audio()
-        self._when_empty = when_empty
+        self._when_empty, self._is_direct = when_empty, False
         self._pump()
 
     def abandon(self) -> None:
         """Forget everything: the client is gone."""
-        self._is_over, self._when_empty = True, None
+        self._is_over, self._is_direct, self._when_empty = True, False, None
         self._urgent.clear()
         self._ordered.clear()
         self._queued_bytes = 0
 
-    def _add(self, lane: deque[_Frame], frame: _Frame) -> None:
+    def _add(self, lane: list[_Frame], frame: _Frame) -> None:
         if self._is_over or self._when_empty is not None:
             return
         lane.append(frame)
+        self._is_direct = False
         self._queued_bytes += len(frame.data)
         self._pump()
         if self._queued_bytes:
@@ -112,7 +113,7 @@ class Outbox:
 
     def _drop_surplus(self, now: float) -> None:
         surplus = self._queued_bytes - MAX_QUEUED_BYTES
-        kept: deque[_Frame] = deque()
+        kept: list[_Frame] = []
         dropped = 0
         for frame in self._ordered:
             if frame.is_audio and (surplus > 0 or now - frame.at > MAX_AUDIO_AGE_S):
@@ -126,22 +127,17 @@ class Outbox:
             self._on_dropped(dropped)
 
     def _pump(self) -> None:
-        """Hand frames to the socket until enough are in flight."""
-        while self._in_flight < IN_FLIGHT_BYTES and (self._urgent or self._ordered):
-            frame = (self._urgent or self._ordered).popleft()
-            size = len(frame.data)
-            self._queued_bytes -= size
-            self._in_flight += size
-            self.sent_bytes += size
-            self._write(frame.data).add_done_callback(partial(self._written, size))
-        if self._when_empty is not None and not self._urgent and not self._ordered:
+        """Hand frames to the sink while it has room."""
+        while (self._urgent or self._ordered) and not self._sink.is_full:
+            frame = (self._urgent or self._ordered).pop(0)
+            self._queued_bytes -= len(frame.data)
+            self.sent_bytes += len(frame.data)
+            self._sink.send_text(frame.data)
+        if self._urgent or self._ordered:
+            return
+        if self._when_empty is not None:
             when_empty, self._when_empty = self._when_empty, None
             self._is_over = True
             when_empty()
-
-    def _written(self, size: int, future: asyncio.Future[None]) -> None:
-        self._in_flight -= size
-        if future.cancelled() or future.exception() is not None:  # the client is gone; its close is reported elsewhere
-            self.abandon()
-        else:
-            self._pump()
+        elif not self._is_over:
+            self._is_direct = True

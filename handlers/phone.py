@@ -110,7 +110,7 @@ class PhoneDoor(Door):
         finally:
             PhoneDoor._waiting -= is_stranger
         self._call_sid = call.call_sid
-        self.count_user(call.user_id)
+        await self.count_user(call.user_id)
         return await self._configure(start, call)
 
     def _is_master_signed(self) -> bool:
@@ -152,13 +152,20 @@ class PhoneDoor(Door):
             context.logger.warning("agent repaired", agent_id=agent.id, fields=",".join(agent.repaired))
         longest_s = agent.call_settings.max_duration_s or context.settings.connection_timeout_ms / 1000
         plan = self._plan(agent, longest_s, await context.spent_today(call.user_id))
-        bridge = PhoneBridge(Conversation(plan), stream_sid=start.stream_sid, longest_s=longest_s, apology=APOLOGY)
+        bridge = PhoneBridge(
+            Conversation(plan),
+            stream_sid=start.stream_sid,
+            longest_s=longest_s,
+            apology=APOLOGY,
+            piece_ms=context.settings.phone_append_ms,
+        )
         identity = Identity(
             connection_id=self.connection_id,
             channel="phone",
             user_id=call.user_id,
             agent_id=agent.id,
             conversation_id=plan.conversation_id,
+            call_sid=call.call_sid,
         )
         context.save(
             ConversationRow(plan.conversation_id, call.user_id, agent.id, "phone", wall_clock(), call_sid=call.call_sid)

@@ -16,7 +16,7 @@ from typing import Any
 from core import commands as c
 from core.errors import AGENT_ENDED, CLIENT_LEFT, Draining, Ending, InternalError, KeyMissing, RepeatedViolations
 from core.line import Line
-from core.realtime import audio_delta, notice_event
+from core.realtime import notice_event
 from core.recovery import Loss
 from handlers.context import Context, Identity, PhoneLeg
 from handlers.ledger import message_row, progress_row
@@ -45,6 +45,11 @@ class Relay:
         context: The services of this process.
         close: Ends the client's socket; called when the outbox is written, and again a little later.
         leg: The call's leg at the telephone company; None for browsers.
+
+    Attributes:
+        last_in, last_out: The newest audio each way as it came, for whoever wants to see its level.
+        bytes_in: What the client has sent.
+        ending: How the session ended; None before.
     """
 
     def __init__(
@@ -76,6 +81,8 @@ class Relay:
         self._began = time.monotonic()
         self._slow_told = 0.0
         self._dropped = 0
+        self.last_in = b""
+        self.last_out = b""
         self.bytes_in = 0
         self.ending: Ending | None = None
 
@@ -86,14 +93,19 @@ class Relay:
         self._perform(self.session.begin(time.monotonic()))
 
     def client_received(self, frame: bytes) -> None:
-        """Take one text message; canonical audio goes straight on while the lane is open."""
-        self.bytes_in += len(frame)
-        now = time.monotonic()
-        audio = self.session.forward_audio(frame, now)
-        if audio is None:
-            self._perform(self.session.client_received(frame, now))
-        elif self._link is not None and not self._link.send(audio, droppable=True):
-            self._context.metrics.dropped("upstream", 1)
+        """Take one text message and never raise; canonical audio goes straight on while the lane is open."""
+        try:
+            self.bytes_in += len(frame)
+            now = time.monotonic()
+            audio = self.session.forward_audio(frame, now)
+            if audio is None:
+                self._perform(self.session.client_received(frame, now))
+                return
+            self.last_in = frame
+            if audio and self._link is not None and not self._link.send_audio(audio):
+                self._context.metrics.dropped("upstream", 1)
+        except Exception as error:  # noqa: BLE001 - logged and told by session_failed
+            self._context.session_failed(error, self.failed)
 
     def client_sent_binary(self) -> None:
         """Take note of a binary message."""
@@ -137,19 +149,28 @@ class Relay:
 
     # ------------------------------------------------------------------ facts from the upstream
 
-    def _upstream_received(self, generation: int, frame: bytes) -> None:
-        if generation != self._conversation.generation:
-            return
-        now = time.monotonic()
-        delta = audio_delta(frame)
-        if delta is not None and self._conversation.is_live:
-            audio, *after = self.session.upstream_audio(frame, delta, now) or (b"",)
-            if audio:
-                self._outbox.send_audio(audio)
-            for message in after:
-                self._outbox.send(message)
-            return
-        self._perform(self.session.upstream_received(generation, frame, now))
+    def _hearing(self, generation: int) -> Callable[[bytes], None]:
+        """Return what takes the messages of one link: canonical audio goes straight on, the rest is read."""
+        session, conversation, outbox = self.session, self._conversation, self._outbox
+
+        def hear(frame: bytes) -> None:
+            try:
+                if generation != conversation.generation:
+                    return
+                now = time.monotonic()
+                messages = session.pass_audio(frame, now)
+                if messages is None:
+                    self._perform(session.upstream_received(generation, frame, now))
+                    return
+                self.last_out = frame
+                if messages:
+                    outbox.send_audio(messages[0])
+                    if len(messages) > 1:
+                        outbox.send(messages[1])
+            except Exception as error:  # noqa: BLE001 - logged and told by session_failed
+                self._context.session_failed(error, self.failed)
+
+        return hear
 
     def _upstream_lost(self, generation: int, loss: Loss) -> None:
         if generation == self._conversation.generation:
@@ -160,16 +181,15 @@ class Relay:
 
     def _perform(self, commands: list[c.Command]) -> None:
         for command in commands:
-            self._do(command)
+            if type(command) is c.SendClient:  # by far the most frequent, and the dispatch costs as much as the sending
+                self._outbox.send(command.frame, urgent=command.urgent)
+            else:
+                self._do(command)
         self._arm()
 
     @singledispatchmethod
     def _do(self, command: c.Command) -> None:
         raise TypeError(f"no such command: {type(command).__name__}")
-
-    @_do.register
-    def _(self, command: c.SendClient) -> None:
-        self._outbox.send(command.frame, urgent=command.urgent)
 
     @_do.register
     def _(self, command: c.SendClientAudio) -> None:
@@ -277,8 +297,7 @@ class Relay:
         services.upstream_connected(time.monotonic() - began, again=generation > 1)
         self._perform(self.session.upstream_opened(generation, time.monotonic()))
         link.listen(
-            lambda frame: self._safely(lambda: self._upstream_received(generation, frame)),
-            lambda loss: self._safely(lambda: self._upstream_lost(generation, loss)),
+            self._hearing(generation), lambda loss: self._safely(lambda: self._upstream_lost(generation, loss))
         )
 
     async def _run_tool(self, command: c.RunTool) -> None:

@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import asdict
 
 from services.auth import User
+from services.directory import Directory, DirectoryUnavailable
 
 LIFE_S = 60.0
 """Contract, section 2."""
@@ -20,30 +23,51 @@ PREFIX = "tkt_"
 """Tells a ticket from a JWT, which begins with `eyJ`."""
 
 MAX_TICKETS = 10_000
-"""Tickets kept; beyond it the oldest goes. Two a second for every one of 1000 users would need a tenth of it."""
+"""Tickets this process keeps; beyond it the oldest goes. Two a second for every one of 1000 users need a tenth."""
 
 
 class Tickets:
-    """The tickets of this process; only their hashes are kept."""
+    """The tickets of all processes; only their hashes are kept.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    The directory has them, so that each is good in every process and for one use in all. This process keeps its own
+    too, for the time when the directory is away.
+
+    Args:
+        clock: Monotonic seconds.
+        directory: None when there is no other process.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, directory: Directory | None = None) -> None:
         self._clock = clock
+        self._directory = directory
         self._tickets: OrderedDict[str, tuple[User, float]] = OrderedDict()
 
-    def issue(self, user: User) -> str:
+    async def issue(self, user: User) -> str:
         """Return a new ticket for the user."""
         ticket = PREFIX + secrets.token_urlsafe(32)
         self._tickets[_hash(ticket)] = (user, self._clock() + LIFE_S)
         while len(self._tickets) > MAX_TICKETS:
             self._tickets.popitem(last=False)
+        if self._directory is not None:
+            try:
+                await self._directory.put_ticket(_hash(ticket), json.dumps(asdict(user)), LIFE_S)
+            except DirectoryUnavailable:
+                pass
         return ticket
 
-    def redeem(self, ticket: str) -> User | None:
+    async def redeem(self, ticket: str) -> User | None:
         """Return the user of a ticket and forget it; None when it is unknown, used or too old."""
-        entry = self._tickets.pop(_hash(ticket), None)
-        if entry is None or entry[1] < self._clock():
+        own = self._tickets.pop(_hash(ticket), None)
+        if self._directory is not None:
+            try:
+                holder = await self._directory.take_ticket(_hash(ticket))
+            except DirectoryUnavailable:
+                pass
+            else:
+                return User(**json.loads(holder)) if holder is not None else None
+        if own is None or own[1] < self._clock():
             return None
-        return entry[0]
+        return own[0]
 
 
 def is_ticket(token: str) -> bool:

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from tornado.web import HTTPError
+
 from core.agent import Agent
 from core.calls import (
     TRANSFERRED,
@@ -78,6 +80,11 @@ class TwimlDoor(TwilioForm):
 class VoiceWebhook(TwimlDoor):
     """`POST /api/twilio/voice`: announces the call and connects it to the stream."""
 
+    def prepare(self) -> None:
+        """Answer 503 to a call that came too late here while another instance takes it; nginx asks that one."""
+        if self.context.connections.is_handed_over:
+            raise HTTPError(503)
+
     async def post(self) -> None:
         """Answer with TwiML; the call's row is committed before, as Twilio opens the stream at once."""
         try:
@@ -99,8 +106,7 @@ class VoiceWebhook(TwimlDoor):
             GatewayError: If it cannot be connected.
         """
         connections = self.context.connections
-        connections.take_slot()  # asks whether there is room; the stream itself takes the place it keeps
-        connections.release_slot()
+        await connections.check_room()  # the stream itself takes the place it keeps
         call = await self._call(form, signer)
         agent = await self.context.store.agent(call.agent_id, call.user_id)
         if agent is None:
@@ -108,8 +114,7 @@ class VoiceWebhook(TwimlDoor):
         voicemail = configured_agent(agent, call.config).call_settings.voicemail.strip()
         if voicemail and form.get("AnsweredBy", "").startswith(MACHINES):
             return hang_up() if voicemail == LEAVE else say_and_hang_up(voicemail)
-        connections.reserve_user(call.user_id)
-        connections.release_user(call.user_id)
+        await connections.check_room(call.user_id)
         await self.context.spent_today(call.user_id)
         token = secrets.token_urlsafe(32)
         created_at, expires_at = lifetime(datetime.now(UTC))

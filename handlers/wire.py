@@ -1,149 +1,43 @@
-"""The WebSocket framing of the doors: Tornado's, made strict, with messages as bytes.
+"""The WebSocket wire of the doors: one interface, two receive loops.
 
-Tornado keeps routing, headers, the handshake, pings and the closing handshake. This subclass adds what it lacks
-(measured in the operations reference, section 1.1): close codes no peer may send are answered with 1002, text that is
-no UTF-8 with 1007, and a message over the limit with an event the client can still read.
-It leans on private names of Tornado 6.6; tests/handlers/test_wire.py pins them and says what to do when they move.
+`fast` takes the socket to the event loop's own transport (`handlers/fast_frames.py`), `tornado` leaves it to Tornado's
+(`handlers/strict_frames.py`). Both pass the same tests, so that an upgrade of Tornado can never strand the product.
 """
 
 from __future__ import annotations
 
-import asyncio
-import struct
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
-from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketHandler, WebSocketProtocol13
 
-LINGER_S = 2.0
-LINGER_BYTES = 8 * 1024 * 1024
-"""How long, and for how much, a client that sends too much is still read, so that it gets to read why it was cut:
-closing a socket with unread data resets it and destroys what the client has not read yet."""
-
-PING_TIMED_OUT = "ping timed out"
-"""Reason with which Tornado closes when no pong came."""
-
-_TEXT, _BINARY, _CLOSE = 0x1, 0x2, 0x8
+from handlers.fast_frames import FastProtocol
+from handlers.strict_frames import Receiver, StrictProtocol
 
 
-class Receiver(Protocol):
-    """What a door does with messages."""
+class Sink(Protocol):
+    """Where the frames for one client go."""
 
-    def text_received(self, frame: bytes) -> None:
-        """Take one text message; it is valid UTF-8."""
+    on_room: Callable[[], None]
+    """Called when a full sink may be given more; set by the one who writes."""
 
-    def binary_received(self) -> None:
-        """Take note of a binary message."""
+    is_full: bool
+    """True while the client reads too slowly to be given more."""
 
-    def too_big(self) -> None:
-        """Take note of a message over the limit, before the close is sent."""
-
-
-def is_valid_close(data: bytes) -> bool:
-    """True when a close frame's payload is one a peer may send. Source: RFC 6455, sections 5.5.1 and 7.4."""
-    if not data:
-        return True
-    if len(data) == 1:
-        return False
-    (code,) = struct.unpack(">H", data[:2])
-    if not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
-        return False
-    try:
-        data[2:].decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
+    def send_text(self, frame: bytes) -> None:
+        """Write one text message; never raises: that a connection is gone is told elsewhere."""
 
 
-class StrictProtocol(WebSocketProtocol13):
-    """Tornado's RFC 6455 protocol with the gaps closed."""
+def make_protocol(handler: WebSocketHandler, receiver: Receiver, wire: str) -> StrictProtocol | None:
+    """Return the protocol object for a handshake, or None when the client's version is not supported.
 
-    receiver: Receiver
-    _lingering: asyncio.Task[None] | None = None
-
-    def _handle_message(self, opcode: int, data: bytes) -> Any:
-        if self.client_terminated:
-            return None
-        mask, self._frame_mask = self._frame_mask, None
-        if mask is None:  # RFC 6455, section 5.1
-            return self._fail(1002, "Frames must be masked")
-        if opcode == _TEXT and not self._frame_compressed:
-            frame = bytes(data)
-            if not frame.isascii():
-                try:
-                    frame.decode("utf-8")
-                except UnicodeDecodeError:
-                    return self._fail(1007, "Invalid UTF-8")
-            self._message_bytes_in += len(frame)
-            self.receiver.text_received(frame)
-            return None
-        if opcode == _BINARY and not self._frame_compressed:
-            self._message_bytes_in += len(data)
-            self.receiver.binary_received()
-            return None
-        if opcode == _CLOSE and not is_valid_close(bytes(data)):
-            return self._fail(1002, "Protocol error")
-        return super()._handle_message(opcode, data)
-
-    def _fail(self, code: int, reason: str) -> None:
-        """Close because of a broken rule of the protocol; nothing more of this client is read."""
-        self.client_terminated = True
-        self.close_code = code
-        self.close(code, reason)
-
-    def close(self, code: int | None = None, reason: str | None = None) -> None:
-        """Close; a message over the limit is first explained to the client, and a dead client just dropped.
-
-        Tornado would tell a client that missed a ping 1000, which is the code of a normal end; one that is not dead
-        after all must see that the connection broke, and connect again.
-        """
-        if code is None and reason == PING_TIMED_OUT:
-            self._abort()
-            return
-        if code == 1009 and self._lingering is None and not self.server_terminated:
-            reason = "Message too big"
-            # First, because telling the client closes the socket too and comes back here.
-            self._lingering = asyncio.get_running_loop().create_task(self._linger(), name="wire-linger")
-            self.receiver.too_big()
-        super().close(code, reason)
-
-    def _abort(self) -> None:
-        """Drop the socket, but not while the client may still have the reason for its end unread."""
-        if self._lingering is not None and not self._lingering.done():
-            self.client_terminated = True
-            return
-        super()._abort()
-
-    async def _linger(self) -> None:
-        """Read and forget what still comes, within bounds, then drop the socket."""
-        left = LINGER_BYTES
-        try:
-            async with asyncio.timeout(LINGER_S):
-                while left > 0:
-                    left -= len(await self.stream.read_bytes(65_536, partial=True))
-        except (TimeoutError, StreamClosedError, AssertionError):
-            pass  # AssertionError: Tornado's own loop is still reading; it sees client_terminated and stops
-        finally:
-            super()._abort()
-
-
-def strict_protocol(handler: WebSocketHandler, receiver: Receiver) -> StrictProtocol | None:
-    """Return the protocol object for a handshake, or None when the client's version is not supported."""
-    protocol = WebSocketHandler.get_websocket_protocol(handler)
-    if protocol is None:
+    Args:
+        handler: The door.
+        receiver: Takes the messages.
+        wire: `fast` or `tornado`, see the setting WIRE.
+    """
+    model = WebSocketHandler.get_websocket_protocol(handler)
+    if model is None:
         return None
-    assert isinstance(protocol, WebSocketProtocol13)
-    protocol.__class__ = StrictProtocol
-    assert isinstance(protocol, StrictProtocol)
-    protocol.receiver = receiver
-    return protocol
-
-
-def write_text(protocol: StrictProtocol, frame: bytes) -> asyncio.Future[None]:
-    """Write one text message; the future ends when the socket took it, or with StreamClosedError. Never raises."""
-    try:
-        return protocol._write_frame(True, _TEXT, frame)
-    except StreamClosedError as error:  # the socket is gone and the door will hear of it in a moment
-        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        failed.set_exception(error)
-        return failed
+    assert isinstance(model, WebSocketProtocol13)
+    return FastProtocol(model, receiver) if wire == "fast" else StrictProtocol(model, receiver)

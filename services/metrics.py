@@ -3,7 +3,7 @@
 Every label has a small closed set of values, so that nothing a client sends can make the registry grow: what is not in
 the set is counted as `other`. Names of agents, users and tools are in no label.
 
-Each worker has its own registry and is scraped by itself, with the worker as the target's `instance`. Counters,
+Each worker has its own registry; with several, a scrape of any gives those of all under the label `worker`. Counters,
 histograms and `voice_sessions_live` add up over workers: `sum by (channel) (voice_sessions_live)`,
 `histogram_quantile(0.95, sum by (le) (rate(voice_first_audio_seconds_bucket[15m])))`. Of lag and age take the `max`.
 """
@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -39,6 +41,18 @@ FIRST_AUDIO_BUCKETS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5
 TOOL_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0)
 """Seconds; 60 is the longest deadline a tool may have."""
 
+LAG_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""Seconds; below 2 ms is a timer's own precision, from 50 ms speech stutters, and at 15 s the watchdog ends us."""
+
+CAUSES = ("refused", "closed", "timeout", "unreachable", "stalled", "error", "rotated")
+"""Causes of `core.recovery.Loss`."""
+
+CHECKS = ("database", "auth", "openai", "transcripts")
+"""Checks of /health that are up or down."""
+
+CHECK_FRESH_S = 30.0
+"""Age up to which a check's outcome is told: two scrapes of the usual 15 s."""
+
 
 class _Labels:
     """Maps a label's value to itself when it is allowed, else to `other`."""
@@ -59,9 +73,13 @@ class _Labels:
 
 
 class Metrics:
-    """The figures of this process; all methods return at once and never raise for a strange label."""
+    """The figures of this process; all methods return at once and never raise for a strange label.
 
-    def __init__(self) -> None:
+    Args:
+        version: The server's version, told as the label of `voice_build_info`.
+    """
+
+    def __init__(self, version: str = "unknown") -> None:
         registry = self._registry = CollectorRegistry()
         self._channel = _Labels(get_args(Channel))
         self._end_reason = _Labels(tuple(ending.end_reason for ending in ENDINGS))
@@ -90,6 +108,8 @@ class Metrics:
             "voice_tool_seconds", "Tool calls.", ["kind", "outcome"], buckets=TOOL_BUCKETS, registry=registry
         )
         self._cost = Counter("voice_cost_usd", "Cost of finished responses in USD.", registry=registry)
+        self._add_upstream_and_loop()
+        self._add_server(version)
         self._add_process()
         for channel in get_args(Channel):  # so that a rate exists before the first session
             self._live.labels(channel)
@@ -119,6 +139,19 @@ class Metrics:
         """Count an upstream that was lost and replaced within a session."""
         self._reconnects.inc()
 
+    def upstream_failed(self, cause: str) -> None:
+        """Count a link to the Realtime API that could not be opened, by the cause of its `Loss`."""
+        self._failures.labels(self._cause(cause)).inc()
+
+    def checked(self, check: str, status: str) -> None:
+        """Tell what a check of /health found: `up`, `down` or `unknown`; it is told for `CHECK_FRESH_S`."""
+        if check in CHECKS:
+            self._checks[check] = (time.monotonic(), {"up": 1.0, "down": 0.0}.get(status, math.nan))
+
+    def loop_late(self, seconds: float) -> None:
+        """Count one sample of how late the event loop ran a timer."""
+        self._lag.observe(seconds)
+
     def dropped(self, lane: str, count: int = 1) -> None:
         """Count frames a full queue let go."""
         self._dropped.labels(self._lane(lane)).inc(count)
@@ -136,12 +169,24 @@ class Metrics:
         if math.isfinite(usd) and usd > 0:
             self._cost.inc(usd)
 
-    def watch_spool(self, pending: Callable[[], float], oldest_s: Callable[[], float]) -> None:
-        """Read the transcript spool at every scrape: rows not yet stored, and the age of the oldest in seconds."""
+    def watch_spool(
+        self, pending: Callable[[], float], oldest_s: Callable[[], float], *, dead: Callable[[], float] | None = None
+    ) -> None:
+        """Read the transcript spool at every scrape: rows not yet stored, the age of the oldest in seconds, and rows
+        set aside because the database can never take them.
+        """
+        if dead is not None:
+            self._dead.set_function(dead)
         gauge = Gauge("voice_spool_pending", "Rows waiting for the database.", registry=self._registry)
         gauge.set_function(pending)
         gauge = Gauge("voice_spool_oldest_seconds", "Age of the oldest waiting row.", registry=self._registry)
         gauge.set_function(oldest_s)
+
+    def watch_connections(self, limit: int, in_use: Callable[[], float], is_draining: Callable[[], bool]) -> None:
+        """Read at every scrape how many of the server's `limit` places this process holds, and whether it drains."""
+        self._limit.set(limit)
+        self._in_use.set_function(in_use)
+        self._draining.set_function(lambda: float(is_draining()))
 
     def watch_loop(self, p99_ms: Callable[[], float]) -> None:
         """Read the event loop's lag at every scrape."""
@@ -157,7 +202,36 @@ class Metrics:
         """Return everything in Prometheus' text format, of content type `CONTENT_TYPE`."""
         return generate_latest(self._registry)
 
+    def _add_upstream_and_loop(self) -> None:
+        registry = self._registry
+        self._cause = _Labels(CAUSES)
+        self._failures = Counter(
+            "voice_upstream_failures", "Links to the Realtime API that did not open.", ["cause"], registry=registry
+        )
+        self._lag = Histogram(
+            "voice_event_loop_lag_seconds", "How late timers ran.", buckets=LAG_BUCKETS, registry=registry
+        )
+
+    def _add_server(self, version: str) -> None:
+        registry = self._registry
+        Gauge("voice_build_info", "Always 1.", ["version"], registry=registry).labels(version).set(1)
+        self._draining = Gauge("voice_draining", "1 while no new sessions are taken.", registry=registry)
+        self._limit = Gauge("voice_sessions_limit", "MAX_CONNECTIONS, of all workers together.", registry=registry)
+        self._in_use = Gauge("voice_places_in_use", "Places held, from handshake to close.", registry=registry)
+        self._dead = Gauge("voice_spool_dead", "Rows the database can never take.", registry=registry)
+        self._checks: dict[str, tuple[float, float]] = {}
+        checks = Gauge("voice_check_up", "Checks of /health: 1 up, 0 down.", ["check"], registry=registry)
+        for check in CHECKS:
+            checks.labels(check).set_function(partial(self._check, check))
+
+    def _check(self, name: str) -> float:
+        """Return the newest outcome, NaN when it is old: another worker was asked since."""
+        at, value = self._checks.get(name, (-math.inf, math.nan))
+        return value if time.monotonic() - at <= CHECK_FRESH_S else math.nan
+
     def _add_process(self) -> None:
+        started = Gauge("process_start_time_seconds", "Unix time of the start.", registry=self._registry)
+        started.set(time.time())
         memory = Gauge("process_resident_memory_bytes", "Resident memory.", registry=self._registry)
         memory.set_function(resident_memory_bytes)
         files = Gauge("process_open_fds", "Open file descriptors.", registry=self._registry)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from core.agent import Agent
 from core.calls import Call, PhoneNumber, StoredCall
-from core.records import Record, StoredConversation, Turn
+from core.records import ConversationSearch, DayCost, ListedConversation, Record, StoredConversation, Turn
 
 
 class StoreError(Exception):
@@ -102,6 +102,17 @@ class Store(Protocol):
 
         A call nobody claimed goes at `expires_at`. After its end, or 24 h after it was claimed (the longest call Twilio
         holds), a call keeps neither configuration nor token; its row, which holds phone numbers, goes after 30 days.
+        """
+
+    async def conversations(self, search: ConversationSearch) -> list[ListedConversation]:
+        """Return the conversations of all users that fit, those active last first; for the operator.
+
+        At most `search.limit` and never over 200. Whoever shows what was said in one asks `history` with its owner.
+        """
+
+    async def cost_by_day(self, since: str) -> list[DayCost]:
+        """Return what all users' conversations cost by the UTC day they were last active on, oldest day first, from the
+        ISO 8601 time on; days without a conversation are left out.
         """
 
     async def ping(self) -> None:

@@ -29,12 +29,25 @@ PING_REPLY_S = 10.0
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """Largest message taken: `conversation.item.retrieved` carries whole audio (OpenAI Realtime reference, section 9.4)."""
 
+READ_BUFFER_BYTES = 4096
+"""Of one link at its begin: an audio delta of 20 ms fits in; it grows to what comes."""
+
 MAX_BACKLOG_BYTES = 1_048_576
 """Unsent bytes towards a service that does not read: 16 s of audio. Beyond it audio is dropped, and at twice that much
 the link is taken for dead."""
 
+_TEXT = picows.WSMsgType.TEXT
+_CONTINUATION = picows.WSMsgType.CONTINUATION
+_DATA = {_TEXT, picows.WSMsgType.BINARY, _CONTINUATION}
+
 NO_CLOSE_CODE = 1005
 """Stands for a close frame without a code. Source: RFC 6455, section 7.1.5."""
+
+UNSENDABLE_CODES = frozenset({0, 1006})
+"""Codes no peer may send that picows lets pass, because it has names for them. Source: RFC 6455, section 7.4.1."""
+
+LAST_CLOSE_CODE = 4999
+"""Codes above it mean nothing. Source: RFC 6455, section 7.4.2."""
 
 CLOSE_WAIT_S = 2.0
 """How long a closing handshake may take before the socket is dropped."""
@@ -76,7 +89,10 @@ class Link(picows.WSListener):
         self._transport: picows.WSTransport | None = None
         self._parts: list[bytes] = []
         self._parts_bytes = 0
+        self._parts_are_text = False
+        self._ending: asyncio.Task[None] | None = None
         self._is_over = False
+        self._is_full = False
         self.was_opened = False
         self._loss = Loss("closed")
         self.dropped = 0
@@ -101,17 +117,23 @@ class Link(picows.WSListener):
     def _keep_loss(self, loss: Loss) -> None:
         self._early_loss = loss
 
-    def send(self, frame: bytes, *, droppable: bool = False) -> bool:
-        """Send one text message; False when it was dropped because the service does not read."""
+    def send_audio(self, frame: bytes) -> bool:
+        """Send one text message that may be lost; False when it was, because the service does not read."""
+        if self._transport is None or self._is_over or self._is_full:
+            self.dropped += self._is_full
+            return False
+        self._transport.send(_TEXT, frame)
+        return True
+
+    def send(self, frame: bytes) -> bool:
+        """Send one text message; False when it was not. A service that reads none for long is taken for dead."""
         if self._transport is None or self._is_over:
             return False
-        backlog = self._transport.underlying_transport.get_write_buffer_size()
-        if backlog > MAX_BACKLOG_BYTES and (droppable or backlog > 2 * MAX_BACKLOG_BYTES):
+        if self._is_full and self._transport.underlying_transport.get_write_buffer_size() > 2 * MAX_BACKLOG_BYTES:
             self.dropped += 1
-            if not droppable:
-                self._fail(Loss("stalled"))
+            self._fail(Loss("stalled"))
             return False
-        self._transport.send(picows.WSMsgType.TEXT, frame)
+        self._transport.send(_TEXT, frame)
         return True
 
     def close(self) -> None:
@@ -122,49 +144,104 @@ class Link(picows.WSListener):
             asyncio.get_running_loop().call_later(CLOSE_WAIT_S, self._transport.disconnect, False)
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
+        transport.underlying_transport.set_write_buffer_limits(MAX_BACKLOG_BYTES)
         self._transport, self.was_opened = transport, True
 
+    def pause_writing(self) -> None:
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
-        if self._is_over:
-            if frame.msg_type == picows.WSMsgType.CLOSE:
-                transport.disconnect()
-            return
-        if frame.msg_type == picows.WSMsgType.CLOSE:
+        kind = frame.msg_type
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:  # no extension was offered; picows lets them pass
+            self._refuse(transport, picows.WSCloseCode.PROTOCOL_ERROR)
+        elif kind == _TEXT and frame.fin and not self._parts and not self._is_over:
+            self._hand_on(transport, frame.get_payload_as_bytes())
+        elif kind == picows.WSMsgType.CLOSE:
             self._closed(transport, frame)
-        elif frame.msg_type in {picows.WSMsgType.TEXT, picows.WSMsgType.BINARY, picows.WSMsgType.CONTINUATION}:
-            self._data(frame)
+        elif kind == picows.WSMsgType.PING:
+            transport.send_pong(frame.get_payload_as_bytes())
+        elif not self._is_over and kind in _DATA:
+            self._data(transport, frame)
+
+    def _hand_on(self, transport: picows.WSTransport, message: bytes) -> None:
+        """Hand on a text message, unless it is none: a browser would drop its connection over it."""
+        if not message.isascii():
+            try:
+                message.decode("utf-8")
+            except UnicodeDecodeError:
+                self._refuse(transport, picows.WSCloseCode.INVALID_TEXT)
+                return
+        self._on_message(message)
 
     def _closed(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
-        code = int(frame.get_close_code().value) or NO_CLOSE_CODE
+        if self._is_over:
+            transport.disconnect()
+            return
+        code = int(frame.get_close_code().value)
+        if frame.get_payload_as_bytes() and (code in UNSENDABLE_CODES or code > LAST_CLOSE_CODE):
+            self._refuse(transport, picows.WSCloseCode.PROTOCOL_ERROR)
+            return
+        code = code or NO_CLOSE_CODE
         reason = (frame.get_close_message() or b"").decode("utf-8", "replace")
         self._loss = Loss("closed", code=close_reason_code(reason), status=code)
         transport.send_close(picows.WSCloseCode.OK)
         transport.disconnect()
 
-    def _data(self, frame: picows.WSFrame) -> None:
-        """Hand on a message that came in one frame, or collect the fragments of one."""
-        payload = frame.get_payload_as_bytes()
-        if frame.fin and not self._parts:
-            self._on_message(payload)
+    def _data(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
+        """Collect the fragments of a message, or hand on what came in one piece."""
+        kind = frame.msg_type
+        if (kind == _CONTINUATION) != bool(self._parts):  # a rest of nothing, or a new message within another
+            self._refuse(transport, picows.WSCloseCode.PROTOCOL_ERROR)
             return
+        if kind != _CONTINUATION:
+            self._parts_are_text = kind == _TEXT
+        payload = frame.get_payload_as_bytes()
         self._parts.append(payload)
         self._parts_bytes += len(payload)
         if self._parts_bytes > MAX_MESSAGE_BYTES:
             self._fail(Loss("error", code="message_too_big"))
         elif frame.fin:
             whole, self._parts, self._parts_bytes = b"".join(self._parts), [], 0
-            self._on_message(whole)
+            if self._parts_are_text:
+                self._hand_on(transport, whole)
+            else:
+                self._on_message(whole)
 
     def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
         self._transport = None
+        # Where picows itself found broken framing it keeps the error for a caller, and asyncio logs what nobody takes.
+        self._ending = asyncio.get_running_loop().create_task(_take_error(transport), name="link-ending")
         if not self._is_over:
             self._is_over = True
             self._on_lost(self._loss)
+
+    def _refuse(self, transport: picows.WSTransport, code: picows.WSCloseCode) -> None:
+        """Close because the service broke a rule of the protocol; nothing more of it is heard."""
+        self._on_message = _nothing
+        self._parts, self._parts_bytes = [], 0
+        self._loss = Loss("closed", code="protocol_error", status=int(code.value))
+        transport.send_close(code)
+        transport.disconnect()
 
     def _fail(self, loss: Loss) -> None:
         self._loss = loss
         if self._transport is not None:
             self._transport.disconnect(False)
+
+
+def _nothing(message: bytes) -> None:
+    """Stand for a receiver that is told nothing more."""
+
+
+async def _take_error(transport: picows.WSTransport) -> None:
+    """Take what picows keeps about a link that has ended; the link's own `Loss` says it."""
+    try:
+        await transport.wait_disconnected()
+    except picows.WSError:
+        pass
 
 
 class Upstream:
@@ -218,8 +295,10 @@ class Upstream:
             enable_auto_ping=True,
             auto_ping_idle_timeout=PING_IDLE_S,
             auto_ping_reply_timeout=PING_REPLY_S,
+            enable_auto_pong=False,  # it would answer pings with reserved bits too
             max_frame_size=MAX_MESSAGE_BYTES,
             max_redirects=0,
+            read_buffer_init_size=READ_BUFFER_BYTES,
             socket_factory=dialer.dial,
         )
 

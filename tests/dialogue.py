@@ -22,7 +22,7 @@ from core.agent import Agent, agent_from_row
 from core.conversation import Conversation
 from core.dialect import Dialect
 from core.plan import Plan
-from core.realtime import Event, append_event, audio_delta, encode
+from core.realtime import Event, append_event, encode
 from core.records import Turn
 from core.recovery import Loss
 from core.session import BrowserSession
@@ -156,9 +156,9 @@ class Dialogue:
         event = event.replace("@", "conversation.item.input_audio_transcription.")
         if ms is not None:
             frame = delta_frame(str(fields["item_id"]), str(fields["response_id"]), ms)
-            delta = audio_delta(frame)
-            assert delta is not None
-            heard = self.session.upstream_audio(frame, delta, self.now) if number == self.generation else ()
+            heard = self.session.pass_audio(frame, self.now) if number == self.generation else ()
+            if heard is None:
+                return self._fact(f"model: {event}", self.session.upstream_received(number, frame, self.now))
             return self._fact(f"model: {event}", [c.SendClientAudio(passed) for passed in heard])
         frame = encode({"type": event, **fields})
         return self._fact(f"model: {event}", self.session.upstream_received(number, frame, self.now))

@@ -23,7 +23,7 @@ from core import commands as c
 from core.bridge import PhoneBridge
 from core.conversation import Conversation
 from core.errors import CLIENT_LEFT, Ending
-from core.realtime import Event, audio_delta, encode
+from core.realtime import Event, encode
 from core.records import Turn
 from tests.dialogue import BEGAN, MAX_STEPS, Dialogue, Step, plan, told
 
@@ -207,9 +207,9 @@ class PhoneDialogue(Dialogue):
         payload = base64.b64encode(mulaw(ms or 0) if audio is None else audio).decode()
         ids = {"event_id": "event_1", "response_id": fields["response_id"], "item_id": fields["item_id"]}
         frame = encode({"type": event, **ids, "output_index": 0, "content_index": 0, "delta": payload})
-        delta = audio_delta(frame)
-        assert delta is not None
-        messages = self.bridge.upstream_audio(frame, delta, self.now) if number == self.generation else []
+        messages = self.bridge.pass_audio(frame, self.now) if number == self.generation else ()
+        if messages is None:
+            return self._fact(f"model: {event}", self.bridge.upstream_received(number, frame, self.now))
         return self._fact(f"model: {event}", [c.SendClient(message) for message in messages])
 
     def leaves(self, ending: Ending = CLIENT_LEFT) -> PhoneStep:

@@ -19,14 +19,15 @@ ALLOWED = {
     "services": {"core", "services"},
     "handlers": {"core", "services", "handlers"},
     "simulator": {"core", "simulator"},
-    "cli": {"core", "services", "handlers", "simulator", "cli", "server"},
+    "cli": {"core", "services", "handlers", "simulator", "bench", "cli", "server"},
+    "bench": {"core", "services", "bench"},
     "server.py": {"core", "services", "handlers", "server"},
 }
 """Folders of this repository that a folder may import from."""
 
 OURS = {*ALLOWED, "server", "tests", "web", "bench"}
 
-TORNADO = {"handlers", "simulator", "server.py"}
+TORNADO = {"handlers", "simulator", "bench", "server.py"}
 
 THIRD_PARTY_IN_HANDLERS = {"tornado"}
 

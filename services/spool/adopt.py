@@ -99,3 +99,17 @@ class _Leftover:
 def leftovers(folder: Path, suffix: str, own: Path) -> list[Path]:
     """Return the other spool files of a folder, by name."""
     return sorted(path for path in folder.glob(f"*{suffix}") if path.resolve() != own.resolve())
+
+
+def ownerless(folder: Path, suffix: str, own: Path) -> frozenset[str]:
+    """Return the names of the other spool files that no process has open."""
+    found = set()
+    for path in leftovers(folder, suffix, own):
+        try:
+            lock = take_lock(path)
+        except OSError:  # another user's, or a folder that is going
+            continue
+        if lock is not None:
+            found.add(path.name)
+            release_lock(path, lock)
+    return frozenset(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +13,16 @@ from uuid import UUID, uuid5
 from core.records import Record, clean_text
 from services.store import Store
 
-from .adopt import adopt_file, leftovers
-from .disk import Report, SpoolClosed, SpoolError, SpoolFile, look_at
+from .adopt import adopt_file, leftovers, ownerless
+from .disk import Report, SpoolClosed, SpoolError, SpoolFile, SpoolLocked, look_at
 from .drain import Drainer, Outcome, SpoolLimits
 from .rows import Figures, figures, insert, last_seq, row_of, waits_up_to
 
 SUFFIX = ".spool"
 """Ending of spool files; `adopt` looks for it, and the embedded database in the same folder has another."""
+
+LOCK_LOOK_S = 0.05
+"""Between two tries at a file that is locked."""
 
 RUNNER_DEADLINE_S = 5.0
 """How long the drainer may take to notice that it was cancelled."""
@@ -65,6 +68,7 @@ class Spool:
         self._new_rows = asyncio.Event()
         self._stepped = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._asked = asyncio.Event()
         self._stop = asyncio.Event()
         self._stopped = asyncio.Event()
         self._running = False
@@ -72,7 +76,14 @@ class Spool:
         self._reserve_due = 0.0
 
     @classmethod
-    async def open(cls, path: Path | str, *, limits: SpoolLimits | None = None, report: Report | None = None) -> Spool:
+    async def open(
+        cls,
+        path: Path | str,
+        *,
+        limits: SpoolLimits | None = None,
+        report: Report | None = None,
+        wait_s: float = 0.0,
+    ) -> Spool:
         """Open or create the spool file; what an earlier process left in it is sent first.
 
         Args:
@@ -81,14 +92,25 @@ class Spool:
             report: Called in the event loop with an event's name and fields: `record_dead`, `store_unavailable`,
                 `store_back`, `spool_corrupt`, `spool_large`, `spool_reserve_freed`, `spool_disk_full`,
                 `spool_failing`, `spool_adopted`. No field holds anything of what was said.
+            wait_s: How long to wait for a file that is locked: by who adopts it, or by a predecessor that ends.
 
         Raises:
-            SpoolLocked: If another process has the file open.
+            SpoolLocked: If another process has the file open, for longer than `wait_s`.
             SpoolError: If the file cannot be created.
         """
         limits, report = limits or SpoolLimits(), report or _ignore
-        file = SpoolFile(Path(path), reserve_bytes=limits.reserve_bytes, max_waiting=limits.max_waiting, report=report)
-        await file.open()
+        until = time.monotonic() + wait_s
+        while True:
+            file = SpoolFile(
+                Path(path), reserve_bytes=limits.reserve_bytes, max_waiting=limits.max_waiting, report=report
+            )
+            try:
+                await file.open()
+                break
+            except SpoolLocked:
+                if time.monotonic() >= until:
+                    raise
+                await asyncio.sleep(LOCK_LOOK_S)
         spool = cls(file, limits, report)
         left = await file.submit(figures(time.time() - limits.keep_dead_s))
         spool._add(left)
@@ -137,6 +159,7 @@ class Spool:
 
         Records that were set aside as dead do not count: they will never be there.
         """
+        self._asked.set()
         try:
             async with asyncio.timeout(timeout_s):
                 last = await self._file.submit(last_seq)
@@ -173,10 +196,21 @@ class Spool:
             self._running = False
             self._stopped.set()
 
-    async def adopt(self, folder: Path | str) -> int:
+    async def ownerless(self, folder: Path | str) -> frozenset[str]:
+        """Return the names of the folder's other spool files that no process has open at this moment.
+
+        One of them may be about to be opened again by the successor of a process that crashed.
+        """
+        return await asyncio.to_thread(ownerless, Path(folder), SUFFIX, self._file.path)
+
+    async def adopt(self, folder: Path | str, names: Collection[str] | None = None) -> int:
         """Take over what processes that are gone left in the folder's spool files; return the number of records.
 
         Files in use are left alone; emptied ones are removed.
+
+        Args:
+            folder: Where they lie.
+            names: The files to take; default all.
         """
         moved = 0
 
@@ -186,7 +220,8 @@ class Spool:
             self._add(part)
 
         for path in await asyncio.to_thread(leftovers, Path(folder), SUFFIX, self._file.path):
-            await adopt_file(self._file, path, count)
+            if names is None or path.name in names:
+                await adopt_file(self._file, path, count)
         return moved
 
     async def close(self, drain_s: float) -> None:
@@ -200,6 +235,7 @@ class Spool:
             self._new_rows.set()
             await self.flushed(drain_s)
         self._stop.set()
+        self._asked.set()
         self._hurry.set()
         self._new_rows.set()
         if self._running:
@@ -219,7 +255,8 @@ class Spool:
                 longest = retry_s if longest is None else min(longest, retry_s)
             with suppress(TimeoutError):
                 async with asyncio.timeout(longest):
-                    await (self._new_rows if outcome.new_rows_end_it else self._hurry).wait()
+                    await self._what_ends(outcome).wait()
+            self._asked.clear()
         if self._hurry.is_set():
             self._hurry.clear()
             drainer.hurry()
@@ -227,6 +264,12 @@ class Spool:
             self._reserve_due = time.monotonic() + self._limits.reserve_retry_s
             with suppress(SpoolError):
                 await self._file.restore_reserve()
+
+    def _what_ends(self, outcome: Outcome) -> asyncio.Event:
+        """Return what ends a pause early."""
+        if outcome.new_rows_end_it:
+            return self._new_rows
+        return self._asked if outcome.gathers else self._hurry
 
     def _was_written(self, future: asyncio.Future[int], queued_at: float) -> None:
         if future.cancelled() or future.exception() is not None:

@@ -14,6 +14,8 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
 
+from services.store import StoreError
+
 from .engine import DATABASE_ERRORS, is_sqlite, postgres_arguments, store_error
 from .store import SqlStore
 
@@ -55,7 +57,7 @@ class MigrationFile:
         return self.name.endswith("_privileges.sql")
 
 
-class MigrationFailed(Exception):
+class MigrationFailed(StoreError):
     """Raised when a migration could not be applied; nothing of that file is in the database. Names file and reason."""
 
 

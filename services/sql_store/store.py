@@ -16,18 +16,27 @@ from sqlalchemy import Connection, Insert, Update, bindparam, func, inspect, sel
 from sqlalchemy.schema import CreateColumn
 
 from core.agent import Agent, agent_from_row
-from core.records import ConversationProgress, ConversationRow, Record, StoredConversation, Turn, record_to_dict
+from core.records import (
+    ConversationProgress,
+    ConversationRow,
+    Record,
+    StoredConversation,
+    Turn,
+    in_store_order,
+    record_to_dict,
+)
 from services.store import StoreRejected
 
 from .calls import SqlCalls
 from .engine import open_engine
+from .overview import SqlOverview
 from .tables import agents, conversations, deleted_conversation_costs, messages, metadata
 
 MAX_AGENTS = 100
 """Longest list `agents` returns; `services/store.py` promises it."""
 
 
-class SqlStore(SqlCalls):
+class SqlStore(SqlCalls, SqlOverview):
     """A `Store` with at most `pool_size` connections, of which every call holds one for at most `timeout_s`."""
 
     @classmethod
@@ -138,7 +147,7 @@ class SqlStore(SqlCalls):
             StoreRejected: If one of the rows can never be stored. Nothing was stored.
         """
         async with self._transaction() as connection:
-            for kind, same_kind in groupby(records, key=type):
+            for kind, same_kind in groupby(in_store_order(records), key=type):
                 rows = [record_to_dict(record) for record in same_kind]
                 await connection.execute(*self._write(kind, rows))
 

@@ -210,6 +210,8 @@ conversations = Table(
     Index("conversations_user_id_idx", "user_id", text("last_active_at desc")),
     Index("conversations_agent_id_idx", "agent_id"),
     Index("conversations_call_sid_idx", "call_sid"),
+    Index("conversations_last_active_at_idx", text("last_active_at desc")),
+    Index("conversations_end_reason_idx", "end_reason", text("last_active_at desc")),
 )
 
 messages = Table(

@@ -20,11 +20,13 @@ from core.records import (
     Record,
     StoredConversation,
     Turn,
+    in_store_order,
     record_kind,
     record_to_dict,
 )
 
 from .calls import SupabaseCalls
+from .overview import SupabaseOverview
 from .requests import Query, expect_nothing, iso_time, rows_of
 
 MAX_AGENTS = 100
@@ -40,7 +42,7 @@ CONVERSATION_COLUMNS = "id,user_id,agent_id,channel,turn_count,usage,cost_usd"
 TURN_COLUMNS = "item_id,position,role,content,status,heard_ms,spoken_ms,metadata"
 
 
-class SupabaseStore(SupabaseCalls):
+class SupabaseStore(SupabaseCalls, SupabaseOverview):
     """A `Store` on a shared client, which it neither changes nor closes."""
 
     async def agent(self, agent_id: str, user_id: str) -> Agent | None:
@@ -104,7 +106,7 @@ class SupabaseStore(SupabaseCalls):
         """
         if not records:
             return
-        entries = [{"kind": record_kind(record), "columns": _columns(record)} for record in records]
+        entries = [{"kind": record_kind(record), "columns": _columns(record)} for record in in_store_order(records)]
         arguments: dict[str, Any] = {"records": entries}
         async with self._call():
             answer = await self._call_function("save_records", arguments)
@@ -133,7 +135,7 @@ class SupabaseStore(SupabaseCalls):
         """Do nothing: the connections belong to the shared HTTP client, which its maker closes."""
 
     def _table_writes(self, records: Sequence[Record]) -> Iterator[Query]:
-        for kind, same_kind in groupby(records, key=type):
+        for kind, same_kind in groupby(in_store_order(records), key=type):
             rows = [_columns(record) for record in same_kind]
             if kind is ConversationProgress:
                 for row in rows:

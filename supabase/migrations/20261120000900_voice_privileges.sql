@@ -38,11 +38,12 @@ grant select, insert, update, delete on table
 -- Functions: executable by everybody from birth, and older projects also granted them by name.
 revoke execute on function
   public.set_updated_at(), public.keep_deleted_cost(), public.cost_since(uuid, timestamptz),
-  public.save_records(jsonb), public.remove_expired(interval), public.get_secret(uuid)
+  public.save_records(jsonb), public.remove_expired(interval), public.get_secret(uuid),
+  public.cost_by_day(timestamptz)
   from public, anon, authenticated, service_role;
 grant execute on function
   public.cost_since(uuid, timestamptz), public.save_records(jsonb), public.remove_expired(interval),
-  public.get_secret(uuid)
+  public.get_secret(uuid), public.cost_by_day(timestamptz)
   to service_role;
 
 -- The list of applied migrations exists only where `./voice migrate` ran.

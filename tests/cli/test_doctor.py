@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from cli import doctor, machine_checks
-from cli.findings import Finding, ok
+from cli import doctor, installed_units, machine_checks
+from cli.findings import Finding, ok, warning
 from cli.local_postgres import free_port
 from core.settings import read_settings
 from tests.fakes.gateway import Gateway
@@ -45,6 +45,12 @@ def variables(gateway: Gateway, tmp_path: Path) -> dict[str, str]:
     }
 
 
+@pytest.fixture(autouse=True)
+def no_units(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at no unit of the machine that tests."""
+    monkeypatch.setattr(installed_units, "UNITS", tmp_path_factory.mktemp("units"))
+
+
 def by_name(findings: list[Finding]) -> dict[str, Finding]:
     """Return the findings by name."""
     return {finding.name: finding for finding in findings}
@@ -55,7 +61,8 @@ def test_sound_installation_has_no_problem(variables: dict[str, str], tmp_path: 
     findings = doctor.examine(variables)
     assert [finding for finding in findings if finding.state == "problem"] == []
     assert {"settings", "database", "key", "token keys", "voice service", "phone", "clock", "ports", "folders",
-            "open files", "nginx", "unit"} == set(by_name(findings))  # fmt: skip
+            "open files", "nginx", "unit", "instances", "public address",
+            "certificate"} == set(by_name(findings))  # fmt: skip
     assert "opened a session of gpt-realtime-2.1" in by_name(findings)["voice service"].text
     assert list(tmp_path.iterdir()) == []
 
@@ -65,6 +72,13 @@ def test_bad_settings_are_all_named() -> None:
     findings = doctor.examine({"PORT": "many"})
     assert all(finding.state == "problem" and finding.name == "settings" for finding in findings)
     assert any("PORT" in finding.text for finding in findings)
+
+
+def test_user_without_rights_is_sent_to_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a service is installed whose settings this user may not read, that is what is told."""
+    monkeypatch.setattr(doctor, "INSTALLED_SETTINGS", tmp_path)
+    monkeypatch.setattr(doctor.os, "access", lambda *_: False)
+    assert doctor.examine({})[0].mend.startswith("sudo voice doctor")
 
 
 @pytest.mark.parametrize(
@@ -139,31 +153,6 @@ def test_folder_that_cannot_be_is_a_problem(variables: dict[str, str], tmp_path:
     assert machine_checks.folders(settings).state == "problem"
 
 
-@pytest.mark.parametrize(
-    ("site", "state", "said"),
-    [
-        ("proxy_pass http://127.0.0.1:{port};", "problem", "upgrades"),
-        ("proxy_pass http://127.0.0.1:{port}; # $http_upgrade", "problem", "60 s"),
-        ("proxy_pass http://127.0.0.1:1;", "skipped", "deploy/nginx.conf"),
-    ],
-)
-def test_site_of_nginx_is_read(
-    site: str, state: str, said: str, variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A site that leads here without passing upgrades on, or that cuts idle sockets, is a problem."""
-    (tmp_path / "voice").write_text(site.format(port=variables["PORT"]))
-    monkeypatch.setattr(machine_checks, "NGINX_SITES", (tmp_path,))
-    found = machine_checks.nginx(read_settings(variables))
-    assert (found.state, said in found.text + found.mend) == (state, True)
-
-
-def test_broken_unit_is_a_problem(variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A unit file that systemd does not take is named with its complaint."""
-    (tmp_path / "websocket-voice-server.service").write_text("[Service]\nType=exec\nExecStart=relative/path\n")
-    monkeypatch.setattr(machine_checks, "UNITS", tmp_path)
-    assert machine_checks.unit(read_settings(variables)).state == "problem"
-
-
 def test_service_that_says_nothing_ends_in_a_problem(
     variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +213,18 @@ def test_report_is_json_when_asked(
     assert capsys.readouterr().out.startswith("problem  settings")
 
 
+def test_one_check_alone_can_be_asked_for(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--only makes the checks it names, and no other; a warning is no failure."""
+    monkeypatch.setattr(doctor, "environment", lambda: variables)
+    assert doctor.main(["--only", "settings", "--only", "phone"]) == 0
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [["ok", "settings"], ["ok", "phone"]]
+    monkeypatch.setattr(doctor, "examine", lambda *_: [warning("certificate", "ends in 9 days", "certbot renew")])
+    assert doctor.main([]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["mend:", "certbot", "renew"]
+
+
 def test_findings_are_plain_where_no_terminal_is(capsys: pytest.CaptureFixture[str]) -> None:
     """No line is coloured in a pipe."""
     doctor._print(ok("key", "read"))
@@ -236,7 +237,10 @@ def test_findings_are_plain_where_no_terminal_is(capsys: pytest.CaptureFixture[s
         ({"TWILIO_AUTH_TOKEN": "t" * 32}, "PUBLIC_URL is missing"),
         ({"PUBLIC_URL": "http://voice.example.com"}, "not encrypted"),
         ({"PUBLIC_URL": "https://voice.example.com/foo"}, "has a path"),
-        ({"PUBLIC_URL": "https://voice.example.com"}, "TWILIO_AUTH_TOKEN is missing"),
+        (
+            {"PUBLIC_URL": "https://voice.example.com", "TWILIO_ACCOUNT_SID": "AC" + "0" * 32},
+            "TWILIO_AUTH_TOKEN is missing",
+        ),
         (
             {"PUBLIC_URL": "https://voice.example.com", "TWILIO_AUTH_TOKEN": "t" * 32, "TWILIO_ACCOUNT_SID": "hello"},
             "TWILIO_ACCOUNT_SID",
@@ -249,6 +253,12 @@ def test_phone_settings_that_answer_no_call_are_named(
     """Each mistake with which Twilio's calls would not be answered is named, with how to mend it."""
     found = by_name(doctor.examine(variables | given))["phone"]
     assert found.state == "problem" and about in found.text and found.mend
+
+
+def test_public_address_without_a_phone_is_no_problem(variables: dict[str, str]) -> None:
+    """A server for browsers alone has a public address and no Twilio account."""
+    found = by_name(doctor.examine(variables | {"PUBLIC_URL": "https://voice.invalid"}, ("phone",)))["phone"]
+    assert (found.state, "browsers" in found.text) == ("ok", True)
 
 
 def test_phone_settings_that_fit_name_the_webhook(variables: dict[str, str]) -> None:

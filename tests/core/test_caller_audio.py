@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
+
 import pytest
 
 from core.caller_audio import HELD_BYTES, CallerAudio
@@ -42,3 +44,26 @@ def test_the_last_ten_seconds_are_kept() -> None:
     assert audio
     assert audio.release() == b"ld" + b"x" * (HELD_BYTES - 2)
     assert not audio and audio.release() == b""
+
+
+def test_frames_are_joined_to_pieces() -> None:
+    """Of three frames the third completes a piece of 60 ms; not a byte is lost or changed."""
+    audio = CallerAudio(60)
+    frames = [bytes([number]) * 160 for number in range(3)]
+    pieces = [audio.join(b64encode(frame)) for frame in frames]
+    assert pieces[:2] == [b"", b""] and b64decode(pieces[2]) == b"".join(frames)
+
+
+def test_pieces_of_one_frame_are_not_read() -> None:
+    """With 20 ms the base64 goes on as it came."""
+    payload = b64encode(FRAME)
+    assert CallerAudio(20).join(payload) is payload
+
+
+def test_what_waits_to_be_joined_goes_before_what_comes() -> None:
+    """A hole, or audio that has to be kept, takes the frames before it along."""
+    audio = CallerAudio(40)
+    audio.took(0, 160)
+    assert audio.join(b64encode(b"a" * 160)) == b""
+    assert audio.filled(40, b"c" * 160) == b"a" * 160 + b"\xff" * 160 + b"c" * 160
+    assert audio.take_joined() == b""

@@ -9,8 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.dialect import INTERNAL, NOT_IN_PREVIEW, PREVIEW_NAMES, for_client, from_client, rename_audio_delta
-from core.realtime import Event
+from core.dialect import (
+    INTERNAL,
+    NOT_IN_PREVIEW,
+    PREVIEW_NAMES,
+    for_client,
+    frame_for_client,
+    from_client,
+    rename_audio_delta,
+)
+from core.realtime import Event, encode
 from tests.dialogue import delta_frame
 
 SESSION = {
@@ -190,8 +198,7 @@ def test_the_ga_dialect_is_openais_own() -> None:
 def test_an_audio_delta_is_renamed_in_its_head() -> None:
     """The frame is the same but for its type."""
     frame = delta_frame("i1", "r1", 1)
-    assert rename_audio_delta(frame, "ga") is frame
-    assert json.loads(rename_audio_delta(frame, "preview")) == {**json.loads(frame), "type": "response.audio.delta"}
+    assert json.loads(rename_audio_delta(frame)) == {**json.loads(frame), "type": "response.audio.delta"}
 
 
 def test_a_session_update_of_the_older_dialect() -> None:
@@ -293,3 +300,28 @@ def test_no_shape_of_an_event_breaks_the_translation(fields: Event, kind: str) -
     for_client(event, "ga")
     from_client({**fields, "type": "session.update"}, "preview")
     from_client({**fields, "type": "response.create"}, "preview")
+
+
+@given(
+    st.dictionaries(st.sampled_from([*KEYS[1:], "delta"]), JSON),
+    st.sampled_from([*PREVIEW_NAMES, *INTERNAL, *NOT_IN_PREVIEW, "conversation.created", "session.updated"]),
+    st.sampled_from(["ga", "preview"]),
+    st.booleans(),
+)
+def test_a_frame_that_is_not_written_anew_says_the_same(fields: Event, kind: str, dialect: Any, spaced: bool) -> None:
+    """With the name changed in place or with the whole event written anew, the client reads the same event."""
+    event = {"type": kind, **fields}
+    frame = json.dumps(event).encode() if spaced else encode(event)
+    shown, expected = frame_for_client(frame, event, dialect), for_client(event, dialect)
+    assert (None if shown is None else json.loads(shown)) == expected
+
+
+def test_a_name_is_replaced_where_it_is_the_name_only() -> None:
+    """What the model says about event names stays as it was said, and a name that comes late is found too."""
+    said = {"type": "response.output_text.delta", "delta": '{"type":"response.output_text.delta"'}
+    shown = frame_for_client(encode(said), said, "preview")
+    assert shown is not None
+    assert json.loads(shown) == {**said, "type": "response.text.delta"}
+    late = {"delta": "x", "type": "response.output_text.delta"}
+    shown = frame_for_client(encode(late), late, "preview")
+    assert shown is not None and json.loads(shown) == {**late, "type": "response.text.delta"}

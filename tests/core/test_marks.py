@@ -50,3 +50,32 @@ def test_the_number_of_marks_out_is_bounded() -> None:
         marks.next()
     assert marks.returned("g1:1") is None
     assert marks.returned("g1:2") == Played("", 0)
+
+
+def test_pieces_of_an_answer_share_marks() -> None:
+    """The first piece has a mark, then every tenth of a second, and the last."""
+    marks = Marks("MZ1")
+    asked = [marks.behind_audio("i1", ms) for ms in range(20, 260, 20)]
+    assert [ms for ms, mark in zip(range(20, 260, 20), asked, strict=True) if mark is not None] == [20, 120, 220]
+    last = marks.behind_last()
+    assert last is not None and marks.behind_last() is None
+    assert marks.returned(name_of(last)) == Played("i1", 240)
+
+
+def test_each_answer_begins_with_a_mark() -> None:
+    """Also one that follows another at once, and one whose audio was all played meanwhile."""
+    marks = Marks("MZ1")
+    first, second = marks.behind_audio("i1", 20), marks.behind_audio("i2", 20)
+    assert first is not None and second is not None
+    assert marks.returned(name_of(second)) == Played("i2", 20)
+    assert marks.behind_audio("i2", 40) is not None
+
+
+def test_audio_without_a_mark_of_its_own_is_out_too() -> None:
+    """It counts as out although every mark has come back, and is flushed with the rest."""
+    marks = Marks("MZ1")
+    first = marks.behind_audio("i1", 20)
+    assert first is not None and marks.behind_audio("i1", 40) is None
+    marks.returned(name_of(first))
+    assert marks
+    assert marks.flush() == {"i1"} and not marks and marks.behind_last() is None

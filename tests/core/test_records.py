@@ -16,6 +16,7 @@ from core.records import (
     Record,
     StoredConversation,
     clean_text,
+    in_store_order,
     record_from_dict,
     record_kind,
     record_to_dict,
@@ -61,3 +62,21 @@ def test_a_stored_conversation_holds_what_a_resume_needs() -> None:
     """Owner, agent and totals are at hand when somebody comes back."""
     stored = StoredConversation("c1", "u1", "a1", "browser", 3, {"responses": 2}, 0.5)
     assert (stored.user_id, stored.turn_count, stored.cost_usd) == ("u1", 3, 0.5)
+
+
+def test_records_are_put_in_an_order_of_few_statements() -> None:
+    """Conversations come first, each kind keeps its order, and only a conversation's last progress is left."""
+
+    def message(number: int) -> MessageRow:
+        return MessageRow(str(number), "c1", "u1", f"i{number}", number, "user", "x", "complete", None, None, {}, "t")
+
+    def progress(conversation_id: str, turns: int) -> ConversationProgress:
+        return ConversationProgress(conversation_id, "u1", f"t{turns}", turns, {}, 0.0)
+
+    first = ConversationRow("c1", "u1", "a1", "browser", "t")
+    second = ConversationRow("c2", "u1", "a1", "browser", "t")
+    given_ones = [first, message(1), progress("c1", 1), second, message(2), progress("c2", 1), progress("c1", 2)]
+    assert in_store_order(given_ones) == [
+        first, second, message(1), message(2), progress("c1", 2), progress("c2", 1),
+    ]  # fmt: skip
+    assert in_store_order([]) == []

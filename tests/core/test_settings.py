@@ -28,6 +28,16 @@ def problems(**environ: str) -> list[str]:
     return refused.value.problems
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [({}, True), ({"LOG_CONSOLE": "off"}, False), ({"NODE_ENV": "production", **HOSTED}, False),
+     ({"NODE_ENV": "production", "LOG_CONSOLE": "on", **HOSTED}, True)],
+)  # fmt: skip
+def test_console_has_the_log_in_development_and_where_it_is_asked_for(given: dict[str, str], shown: bool) -> None:
+    """Production writes files alone, unless LOG_CONSOLE says otherwise, as containers want it."""
+    assert read_settings({**OWN, **given}).log_console is shown
+
+
 def test_the_table_and_the_record_are_one() -> None:
     """Every row fills one field and every field has a row, with a line of help; no name is there twice."""
     assert {row.field for row in TABLE} == {field.name for field in fields(Settings)}
@@ -162,7 +172,8 @@ def test_database_addresses(url: str) -> None:
         ({"DATABASE_URL": "sqlite:///x.db"}, "OPENAI_API_KEY"),
         ({**OWN, "NODE_ENV": "production"}, "SUPABASE_JWT_SECRET"),
         ({**HOSTED, "HEALTH_PORT": "8080"}, "HEALTH_PORT"),
-        ({**HOSTED, "WORKERS": "2"}, "WORKERS"),
+        ({**HOSTED, "ADMIN_PORT": "8081"}, "ADMIN_PORT"),
+        ({**HOSTED, "WORKERS": "2", "LOG_ROTATION": "own"}, "LOG_ROTATION"),
         ({**HOSTED, "SUPABASE_SERVICE_ROLE_KEY": "sb_publishable_x"}, "SUPABASE_SERVICE_ROLE_KEY"),
         ({**HOSTED, "SUPABASE_SERVICE_ROLE_KEY": legacy_key("anon")}, "SUPABASE_SERVICE_ROLE_KEY"),
         ({**HOSTED, "SUPABASE_PUBLISHABLE_KEY": "sb_secret_x"}, "SUPABASE_PUBLISHABLE_KEY"),

@@ -210,3 +210,20 @@ def test_stored_text_is_clean() -> None:
     """No NUL and no surrounding space reaches the database."""
     [turn] = Transcript().said("u1", " a\x00b ")
     assert turn.content == "ab"
+
+
+def test_what_is_under_way_is_shown_as_far_as_it_is() -> None:
+    """An operator sees stored turns and the growing one, in order; of a tool its name and never its output."""
+    transcript = Transcript([Turn("u1", 0, "user", "Hi?")], next_position=1)
+    transcript.ran_tool("call_1", "secret output", {"name": "stock", "call_id": "call_1"})
+    transcript.ran_tool("call_2", "secret output", {})
+    transcript.open("i1", "assistant")
+    transcript.wrote("i1", "Hello th")
+    shown = [(turn.role, turn.text, turn.status) for turn in transcript.shown(20)]
+    assert shown == [
+        ("user", "Hi?", "complete"),
+        ("tool", "stock", "complete"),
+        ("tool", "", "complete"),
+        ("assistant", "Hello th", "growing"),
+    ]
+    assert [turn.item_id for turn in transcript.shown(1)] == ["i1"]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twilio.request_validator import RequestValidator
 
-from core.realtime import audio_delta, is_canonical_append
+from core.realtime import is_canonical_append
 from core.twilio import (
     FRAME_BYTES,
     SILENCE,
@@ -28,7 +28,6 @@ from core.twilio import (
     append_from_media,
     clear_message,
     mark_message,
-    media_from_delta,
     media_message,
     media_payload,
     read_mark_name,
@@ -268,23 +267,6 @@ class TestBuilding:
     def test_message_has_exactly_the_documented_fields(self, message: bytes, fields: dict[str, Any]) -> None:
         """Field by field, and in UTF-8 text."""
         assert json.loads(message.decode()) == fields
-
-    def test_audio_delta_becomes_media(self) -> None:
-        """The delta's payload moves over unread, whatever else the delta says."""
-        delta = json.dumps(
-            {
-                "type": "response.output_audio.delta",
-                "event_id": "event_1",
-                "response_id": "resp_1",
-                "item_id": "item_1",
-                "output_index": 0,
-                "content_index": 0,
-                "delta": FRAME.decode(),
-            }
-        ).encode()
-        head = audio_delta(delta)
-        assert head is not None
-        assert json.loads(media_from_delta(delta, head, SID)) == MEDIA_SCHEMA
 
     def test_mark_name_is_read_back(self) -> None:
         """A name says its generation and its number."""

@@ -50,7 +50,13 @@ def assert_settled(gateway: Gateway, within_s: float, accidents: tuple[str, ...]
 
 
 @pytest.fixture
-def make(recwarn: pytest.WarningsRecorder) -> Iterator[Make]:
+def wire() -> str:
+    """Return the receive loop of the gateways; modules that must hold with both override it."""
+    return "fast"
+
+
+@pytest.fixture
+def make(recwarn: pytest.WarningsRecorder, wire: str) -> Iterator[Make]:
     """Return a function that starts a gateway; at the end each must be settled and its log free of accidents.
 
     `accidents`: words of ERROR lines the test provokes.
@@ -67,7 +73,7 @@ def make(recwarn: pytest.WarningsRecorder) -> Iterator[Make]:
             **simulator: Any,
         ) -> Gateway:
             chosen = SimulatorSettings(**{"speed": 0, "think_s": 0.0, "transcription_delay_s": 0.0, **simulator})
-            gateway = stack.enter_context(Gateway(settings, simulator=chosen, seed=seed))
+            gateway = stack.enter_context(Gateway({"WIRE": wire} | (settings or {}), simulator=chosen, seed=seed))
             made.append((gateway, accidents, settle_s))
             return gateway
 

@@ -255,6 +255,7 @@ def test_token_is_refreshed_in_a_live_session(gateway):
         while time.monotonic() - began < 3.2:
             browser.type_text("still here")
             browser.answer()
+            time.sleep(0.1)  # a person's pace: a flood of messages would be refused
         browser.leave()
 
 

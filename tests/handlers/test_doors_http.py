@@ -42,7 +42,7 @@ def context(io_loop: IOLoop, tmp_path: Path) -> Iterator[Context]:
         for agent in DEMO_AGENTS:
             await store.put_agent(agent)
         await store.close()
-        return await assemble(settings)
+        return await assemble(settings, "0-0")
 
     async def end() -> None:
         await made.spool.close(1.0)

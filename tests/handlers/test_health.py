@@ -53,6 +53,17 @@ def test_failing_service_degrades(gateway):
     assert answer.json()["status"] == "degraded" and answer.json()["checks"]["openai"]["status"] == "down"
 
 
+def test_missing_worker_degrades_and_every_sample_names_its_worker(make):
+    """A server that should have two workers says that one is missing, and labels what it has."""
+    gateway = make({"WORKERS": "2"})
+    report = httpx.get(f"{gateway.health_url}/health").json()
+    assert (report["status"], report["workers"]) == ("degraded", 1)
+    text = httpx.get(f"{gateway.health_url}/metrics").text
+    worker = gateway.server.context.worker
+    assert f'voice_sessions_live{{worker="{worker}",channel="phone"}} 0.0' in text
+    assert all(f'worker="{worker}"' in line for line in text.splitlines() if not line.startswith("#"))
+
+
 def test_broken_database_degrades_and_is_not_ready(make):
     """A database that fails makes /ready 503 within two seconds, while /health tells why."""
     gateway = make()

@@ -12,11 +12,11 @@ import pytest
 
 from core.commands import Close, Command, OpenUpstream, SendClient, SendUpstream, tell
 from core.errors import AGENT_ENDED, CLIENT_LEFT, InternalError
-from handlers import outbox as outbox_module
 from handlers import relay as relay_module
 from handlers.context import Identity
 from handlers.outbox import Outbox
 from handlers.relay import Relay
+from handlers.strict_frames import HIGH_WATER_BYTES
 from tests.fakes.browser import AGENTS, PLAIN_ID, TOOLED_ID, USER_ID, Browser, eventually
 from tests.fakes.raw_websocket import TEXT, RawWebSocket
 
@@ -132,15 +132,30 @@ class Nothing:
         return {"cost_usd": 0.0, "turn_count": 0, "first_audio_s": None}.get(name, Nothing())
 
 
+class Kept:
+    """A sink that keeps what it is given and is full from 64 KiB on."""
+
+    def __init__(self, written: list[bytes]) -> None:
+        self.written = written
+
+    def on_room(self) -> None:
+        """Stand for what the outbox sets."""
+
+    @property
+    def is_full(self) -> bool:
+        """True when enough is kept."""
+        return sum(len(frame) for frame in self.written) >= HIGH_WATER_BYTES
+
+    def send_text(self, frame: bytes) -> None:
+        """Keep a frame."""
+        self.written.append(frame)
+
+
 def relay_of(gateway: Any, session: Scripted, written: list[bytes], closed: list[tuple[int, int]]) -> Relay:
     """Return a relay over a scripted session, whose socket takes frames only when the loop runs on."""
     loop = asyncio.get_running_loop()
 
-    def write(frame: bytes) -> asyncio.Future[None]:
-        written.append(frame)
-        return loop.create_future()
-
-    outbox = Outbox(write, loop.time, on_dropped=lambda n: None, on_stuck=lambda: None)
+    outbox = Outbox(Kept(written), loop.time, on_dropped=lambda n: None, on_stuck=lambda: None)
     identity = Identity("conn", "browser", USER_ID, PLAIN_ID, str(uuid.uuid4()))
     context = gateway.server.context
     return Relay(session, outbox, identity, context, lambda e, m: closed.append((e.code, len(written))))  # type: ignore[arg-type]
@@ -169,7 +184,7 @@ def test_slow_client_gets_what_was_said_before_the_close(gateway, monkeypatch):
     async def scenario() -> None:
         session, written, closed = Scripted(), [], []  # type: ignore[var-annotated]
         relay = relay_of(gateway, session, written, closed)
-        big = SendClient(bytes(outbox_module.IN_FLIGHT_BYTES))
+        big = SendClient(bytes(HIGH_WATER_BYTES))
         session.commands = [big, big, Close(AGENT_ENDED, "")]
         relay.begin()
         assert closed == []

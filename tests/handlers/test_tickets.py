@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Coroutine
+from typing import Any
 
 import httpx
 import pytest
 
 from handlers.tickets import LIFE_S, MAX_TICKETS, Tickets, is_ticket
 from services.auth import User
+from services.directory import MachineDirectory
+from tests.fakes.away_directory import AwayDirectory
 from tests.fakes.browser import PLAIN_ID, STRANGER_ID, TOOLED_ID, Browser
 from tests.fakes.signers import Clock
 
@@ -18,36 +23,68 @@ def user(name: str = "u") -> User:
     return User(name, None, "authenticated", 0.0, False, "development")
 
 
+def now(work: Coroutine[Any, Any, Any]) -> Any:
+    """Return what a coroutine that waits for nothing returns."""
+    return asyncio.run(work)
+
+
 def test_ticket_is_for_one_use():
     """The first use gives the user, the second nobody."""
     tickets = Tickets(Clock(0.0))
-    ticket = tickets.issue(user())
+    ticket = now(tickets.issue(user()))
     assert is_ticket(ticket) and not is_ticket("eyJhbGciOi")
-    assert tickets.redeem(ticket) == user()
-    assert tickets.redeem(ticket) is None
-    assert tickets.redeem("tkt_" + "x" * 43) is None
+    assert now(tickets.redeem(ticket)) == user()
+    assert now(tickets.redeem(ticket)) is None
+    assert now(tickets.redeem("tkt_" + "x" * 43)) is None
+
+
+def test_ticket_is_for_one_use_in_all_processes(tmp_path):
+    """One process redeems what another issued; then neither does again."""
+    living = {"issuer-0": ["other-0"], "other-0": ["issuer-0"]}
+    one, other = (
+        MachineDirectory(tmp_path, name, living=lambda name=name: living[name], limits=(9, 9), report=print)
+        for name in living
+    )
+    issuer, redeemer = Tickets(directory=one), Tickets(directory=other)
+    ticket = now(issuer.issue(user()))
+    assert now(redeemer.redeem(ticket)) == user()
+    assert now(redeemer.redeem(ticket)) is None and now(issuer.redeem(ticket)) is None
+    for directory in (one, other):
+        directory.close()
+
+
+def test_ticket_is_good_where_it_was_issued_while_the_directory_is_away():
+    """Without the directory the process that issued a ticket takes it, once."""
+    tickets = Tickets(Clock(0.0), AwayDirectory())
+    ticket = now(tickets.issue(user()))
+    assert now(tickets.redeem(ticket)) == user()
+    assert now(tickets.redeem(ticket)) is None
 
 
 def test_ticket_lives_a_minute():
     """At its last moment a ticket is good, after it not."""
     clock = Clock(0.0)
     tickets = Tickets(clock)
-    first, second = tickets.issue(user("a")), tickets.issue(user("b"))
+    first, second = now(tickets.issue(user("a"))), now(tickets.issue(user("b")))
     clock.now = LIFE_S
-    assert tickets.redeem(first) == user("a")
+    assert now(tickets.redeem(first)) == user("a")
     clock.now = LIFE_S + 0.1
-    assert tickets.redeem(second) is None
+    assert now(tickets.redeem(second)) is None
 
 
 def test_tickets_are_bounded_and_not_kept_themselves():
     """Beyond the bound the oldest goes; memory holds hashes only."""
     tickets = Tickets(Clock(0.0))
-    first = tickets.issue(user())
+    first = now(tickets.issue(user()))
     assert first not in str(vars(tickets))
-    for _ in range(MAX_TICKETS):
-        tickets.issue(user())
+
+    async def many() -> None:
+        for _ in range(MAX_TICKETS):
+            await tickets.issue(user())
+
+    now(many())
     assert len(tickets._tickets) == MAX_TICKETS
-    assert tickets.redeem(first) is None
+    assert now(tickets.redeem(first)) is None
 
 
 def test_app_gets_a_ticket_for_its_user(gateway):

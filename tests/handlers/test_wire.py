@@ -8,20 +8,28 @@ import struct
 
 import pytest
 import tornado
+from tornado.iostream import BaseIOStream, IOStream
 from tornado.websocket import WebSocketHandler, WebSocketProtocol13
 
-from handlers import base, wire
+from handlers import base, strict_frames
 from tests.fakes.broken import HeldStore
 from tests.fakes.browser import Browser
 from tests.fakes.raw_websocket import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, RawWebSocket, frame
 
 MEND = (
-    "Tornado has changed below handlers/wire.py ({}). Read tornado/websocket.py, class WebSocketProtocol13, adapt "
-    "StrictProtocol, run tests/handlers/test_wire.py and the Autobahn suite, then change this test."
+    "Tornado has changed below handlers/strict_frames.py and handlers/fast_frames.py ({}). Until they are adapted, run "
+    "with WIRE=tornado if its tests pass here. Then read tornado/websocket.py, class WebSocketProtocol13, adapt "
+    "StrictProtocol and FastProtocol, run this file and tests/end_to_end/test_autobahn.py, and change this test."
 )
 
 TYPED = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hëllo"}]}
 ITEM = json.dumps({"type": "conversation.item.create", "item": TYPED}, ensure_ascii=False).encode()
+
+
+@pytest.fixture(params=["fast", "tornado"])
+def wire(request):
+    """Hold everything below with both receive loops."""
+    return request.param
 
 
 # ---------------------------------------------------------------------- what we lean on
@@ -55,12 +63,37 @@ def test_tornados_protocol_still_has_the_fields():
     source = inspect.getsource(WebSocketProtocol13) + inspect.getsource(WebSocketProtocol13.__bases__[0])
     for name in ("_frame_compressed", "_frame_mask", "_message_bytes_in", "client_terminated", "server_terminated"):
         assert f"self.{name}" in source, MEND.format(name)
-    assert f'self.close(reason="{wire.PING_TIMED_OUT}")' in source, MEND.format("ping timed out")
+    assert f'self.close(reason="{strict_frames.PING_TIMED_OUT}")' in source, MEND.format("ping timed out")
     assert "WebSocketProtocol13(self, False, params)" in inspect.getsource(WebSocketHandler.get_websocket_protocol)
 
 
+@pytest.mark.parametrize(
+    ("holder", "words"),
+    [
+        (WebSocketProtocol13._accept_connection, ["self.stream = handler._detach_stream()", "handler.open("]),
+        (WebSocketProtocol13._accept_connection, ["await self._receive_frame_loop()\n"]),
+        (WebSocketProtocol13.__init__, ["self._fragmented_message_buffer", "self._fragmented_message_opcode"]),
+        (IOStream.__init__, ["self.socket = "]),
+        (BaseIOStream.__init__, ["self._read_buffer = bytearray()", "self._read_buffer_size = 0", "self._closed = "]),
+        (BaseIOStream.closed, ["return self._closed"]),
+        (BaseIOStream.writing, ["self._write_buffer"]),
+        (WebSocketHandler.on_ws_connection_close, ["self.on_connection_close()"]),
+    ],
+)
+def test_handing_the_socket_over_still_works_that_way(holder, words):
+    """What FastProtocol does to Tornado's stream, and what it does in place of Tornado's loop, still fits."""
+    source = inspect.getsource(holder)
+    missing = [word for word in words if word not in source]
+    assert not missing, MEND.format(f"{holder.__qualname__}: {missing}")
+
+
+def test_the_loop_is_the_last_thing_of_a_connection():
+    """FastProtocol's loop returns at once, so nothing may come after it that ends the connection."""
+    assert inspect.getsource(WebSocketProtocol13._accept_connection).rstrip().endswith("_receive_frame_loop()")
+
+
 def test_frame_is_written_as_text(gateway):
-    """`write_text` gives a future and an unmasked text frame; the whole product writes through it."""
+    """`send_text` writes an unmasked text frame; the whole product writes through it."""
     assert list(inspect.signature(WebSocketProtocol13._write_frame).parameters)[1:4] == ["fin", "opcode", "data"]
     with RawWebSocket(gateway, live=False) as raw:
         opcode, payload = raw.receive()
@@ -76,14 +109,14 @@ BAD_CLOSES = [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 6553
 @pytest.mark.parametrize("code", GOOD_CLOSES)
 def test_close_codes_a_peer_may_send(code):
     """RFC 6455, section 7.4, and the registry of IANA."""
-    assert wire.is_valid_close(struct.pack(">H", code))
-    assert wire.is_valid_close(struct.pack(">H", code) + "tschüß".encode())
+    assert strict_frames.is_valid_close(struct.pack(">H", code))
+    assert strict_frames.is_valid_close(struct.pack(">H", code) + "tschüß".encode())
 
 
 @pytest.mark.parametrize("payload", [struct.pack(">H", code) for code in BAD_CLOSES] + [b"\x03", b"\x03\xe8\xff\xfe"])
 def test_close_no_peer_may_send_is_a_protocol_error(gateway, payload):
     """Autobahn 7.9.x and 7.5.1, 7.3.2: answered with 1002, not echoed."""
-    assert not wire.is_valid_close(payload)
+    assert not strict_frames.is_valid_close(payload)
     with RawWebSocket(gateway) as raw:
         raw.send(CLOSE, payload)
         assert raw.close_code() == 1002
@@ -238,3 +271,55 @@ def test_live_client_is_kept_by_its_pongs(make, monkeypatch):
         assert raw.until(b"conversation.item.created")
     with Browser(gateway) as browser:
         browser.live()
+
+
+def test_frames_of_every_size_go_both_ways(gateway):
+    """The three forms of the length, at their bounds, in and out, in one chunk and cut anywhere."""
+    with RawWebSocket(gateway) as raw:
+        for size in (2, 125, 126, 127, 65_535, 65_536, 70_000):
+            message = b"{}" if size == 2 else b'{"type":"none","event_id":"e"}'
+            sent = frame(TEXT, message.ljust(size))
+            for start in range(0, len(sent), 9_973):
+                raw.send_bytes(sent[start : start + 9_973])
+            if size > 30:
+                refused = json.loads(raw.until(b'"error"'))
+                assert refused["error"]["event_id"] == "e"
+            else:
+                raw.until(b"invalid_event")
+
+
+def test_many_frames_in_one_chunk_are_taken_in_order(gateway):
+    """Bulk reading loses nothing and changes no order, whatever lies between the frames."""
+    with RawWebSocket(gateway) as raw:
+        stream = b""
+        for number in range(40):
+            item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": str(number)}]}
+            sent = json.dumps({"type": "conversation.item.create", "item": item}).encode()
+            stream += frame(TEXT, sent) if number % 3 else frame(TEXT, sent[:9], fin=False)
+            stream += b"" if number % 3 else frame(PING, b"p") + frame(CONTINUATION, sent[9:])
+            stream += frame(TEXT, b'{"type":"input_audio_buffer.append","audio":"' + b"A" * 200 + b'"}')
+        raw.send_bytes(stream)
+        seen = [json.loads(raw.until(b'"conversation.item.created"')) for _ in range(40)]
+        assert [event["item"]["content"][0]["text"] for event in seen] == [str(number) for number in range(40)]
+
+
+@pytest.mark.parametrize(
+    "audio",
+    [
+        b'AAAA","type":"session.update',
+        b'AAAA","audio":"BBBB',
+        b"AAAA ",
+        b"AAA",
+        b"A=AA",
+        b"AAA===",
+        b"AA\nA",
+    ],
+)
+def test_what_is_no_canonical_audio_is_read_and_refused(gateway, audio):
+    """Nothing can hide in an append that looks like the fast lane's: it is parsed, and refused as what it is."""
+    with RawWebSocket(gateway) as raw:
+        raw.send(TEXT, b'{"type":"input_audio_buffer.append","audio":"' + audio + b'"}')
+        assert json.loads(raw.until(b'"error"'))["type"] == "error"
+        raw.send(TEXT, ITEM)
+        raw.until(b"conversation.item.created")
+    assert gateway.simulator.sessions[0].events("session.update")[1:] == []

@@ -19,7 +19,16 @@ from uuid import uuid4
 import pytest
 
 from core.calls import Call, PhoneNumber
-from core.records import ConversationProgress, ConversationRow, MessageRow, StoredConversation, Turn
+from core.records import (
+    OPEN,
+    ConversationProgress,
+    ConversationRow,
+    ConversationSearch,
+    DayCost,
+    MessageRow,
+    StoredConversation,
+    Turn,
+)
 from services.store import ParentMissing, Store, StoreRejected
 
 
@@ -430,6 +439,54 @@ async def cost_counts_conversations_active_since(bench: Bench) -> None:
     assert await bench.store.cost_since(user, LATEST) == pytest.approx(0.5)
     assert await bench.store.cost_since(user, "2026-11-20T13:05:00+01:00") == pytest.approx(0.75)
     assert await bench.store.cost_since(user, "2026-11-21T00:00:00+00:00") == 0.0
+
+
+@clause
+async def operator_finds_conversations_of_everybody(bench: Bench) -> None:
+    """Conversations are found by id, call, agent, owner, status and time, those active last first, and whole."""
+    user, other = await bench.user(), await bench.user()
+    agent_id, other_agent = await bench.agent(user, name="Ada"), await bench.agent(other)
+    sid = f"CA{uuid4().hex}"
+    first = conversation_row(user, agent_id, channel="phone", call_sid=sid)
+    second, third = conversation_row(user, agent_id), conversation_row(other, other_agent)
+    ended = progress_of(first, ended_at=LATER, end_reason="agent_ended", cost_usd=0.25)
+    await bench.store.save([first, second, third, ended, progress_of(second, last_active_at=LATEST)])
+
+    async def found(**fields: Any) -> list[str]:
+        return [row.id for row in await bench.store.conversations(ConversationSearch(**fields))]
+
+    assert await found(agent_id=agent_id) == [second.id, first.id]
+    assert await found(user_id=other) == [third.id]
+    assert await found(id=third.id) == [third.id]
+    assert await found(id=sid) == [first.id]
+    assert await found(agent_id=agent_id, status="agent_ended") == [first.id]
+    assert await found(agent_id=agent_id, status=OPEN) == [second.id]
+    assert await found(agent_id=agent_id, before=LATEST) == [first.id]
+    assert await found(agent_id=agent_id, limit=1) == [second.id]
+    assert await found(agent_id=agent_id, status="drain") == await found(id="nothing") == await found(user_id="x") == []
+    (row,) = await bench.store.conversations(ConversationSearch(id=first.id))
+    assert (row.agent_name, row.channel, row.call_sid, row.end_reason) == ("Ada", "phone", sid, "agent_ended")
+    assert (row.started_at, row.last_active_at, row.ended_at) == (START, LATER, LATER)
+    assert (row.user_id, row.turn_count, row.usage, row.cost_usd) == (user, 2, {"total_tokens": 321}, 0.25)
+
+
+@clause
+async def operator_sees_the_cost_of_each_day(bench: Bench) -> None:
+    """Cost and number of conversations are added up over all users by the UTC day they were last active."""
+    year = 2100 + uuid4().int % 7000  # of this run alone: the suite may run twice on one database
+    days = ((f"{year}-05-01T23:59:59.999999+00:00", 0.25), (f"{year}-05-03T00:00:00+00:00", 0.5))
+    for day, cost in (*days, (f"{year}-05-03T01:30:00+02:00", 1.0)):  # the last is 23:30 of the second, in UTC
+        row = await begun(bench)
+        await bench.store.save([progress_of(row, last_active_at=day, cost_usd=cost)])
+
+    async def costs(since: str) -> list[DayCost]:
+        return [day for day in await bench.store.cost_by_day(since) if day.day.startswith(f"{year}-05")]
+
+    assert await costs(f"{year}-05-01T00:00:00+00:00") == [
+        DayCost(f"{year}-05-01", 1, 0.25), DayCost(f"{year}-05-02", 1, 1.0), DayCost(f"{year}-05-03", 1, 0.5),
+    ]  # fmt: skip
+    assert len(await costs(f"{year}-05-02T00:00:00+00:00")) == 2
+    assert await costs(f"{year}-06-01T00:00:00+00:00") == []
 
 
 @clause

@@ -195,6 +195,7 @@ async def _functions_denied(people: People, role: str, user: str | None) -> None
         "cost_since(gen_random_uuid(), now())",
         "save_records('[]')",
         "remove_expired()",
+        "cost_by_day(now())",
     ):
         assert await people.do(role, user, f"select * from public.{call}") == "denied", call
 

@@ -616,6 +616,43 @@ def test_leftovers_of_other_processes_are_adopted(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_only_named_leftovers_are_adopted(tmp_path: Path) -> None:
+    """Files without a process are found, and those that have an owner to come can be left to it."""
+
+    async def run() -> None:
+        for name in ("gone", "comes-back"):
+            left = await Spool.open(tmp_path / f"{name}.spool")
+            await left.put(ConversationRow(str(uuid4()), str(uuid4()), str(uuid4()), "browser", START))
+            await left.close(0)
+        alive = await Spool.open(tmp_path / "alive.spool")
+        await alive.put(ConversationRow(str(uuid4()), str(uuid4()), str(uuid4()), "browser", START))
+        spool = await Spool.open(tmp_path / "own.spool")
+        assert await spool.ownerless(tmp_path) == {"gone.spool", "comes-back.spool"}
+        assert await spool.adopt(tmp_path, {"gone.spool", "alive.spool"}) == 1
+        assert await spool.ownerless(tmp_path) == {"comes-back.spool"}
+        await alive.close(0)
+        await spool.close(0)
+
+    asyncio.run(run())
+
+
+def test_owner_waits_for_who_is_about_to_let_go(tmp_path: Path) -> None:
+    """A file that is locked for a moment is opened when it is free; one that stays locked is refused after the wait."""
+
+    async def run() -> None:
+        first = await Spool.open(tmp_path / "a.spool")
+        second = asyncio.create_task(Spool.open(tmp_path / "a.spool", wait_s=10.0))
+        await asyncio.sleep(0.1)
+        assert not second.done()
+        await first.close(0)
+        opened = await second
+        with pytest.raises(SpoolLocked):
+            await Spool.open(tmp_path / "a.spool", wait_s=0.1)
+        await opened.close(0)
+
+    asyncio.run(run())
+
+
 def test_large_spool_is_told_and_then_refuses_sessions(tmp_path: Path) -> None:
     """Beyond the first limit operators are told once, beyond the second no new session comes; messages still do."""
 

@@ -64,7 +64,7 @@ def test_messages_go_both_ways_whole(run):
     async def scenario():
         async with ScriptedUpstream(talk) as service:
             heard = Heard(link := await Upstream(service.url).open(TARGET))
-            assert link.send(b'{"a":1}') and link.send(b"x" * 70_000, droppable=True)
+            assert link.send(b'{"a":1}') and link.send_audio(b"x" * 70_000)
             await until(lambda: len(heard.messages) == 2)
             assert heard.messages[0] == b"one two three" and len(heard.messages[1]) == 9_000_000
             await until(lambda: len(got) == 3)
@@ -205,7 +205,7 @@ def test_service_that_does_not_read_loses_audio_then_the_link(run):
             heard = Heard(link := await Upstream(service.url).open(TARGET))
             audio = b"x" * 64_000
             for _ in range(300):
-                if not link.send(audio, droppable=True):
+                if not link.send_audio(audio):
                     break
                 await asyncio.sleep(0)
             assert link.dropped == 1 and not heard.losses
