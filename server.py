@@ -165,15 +165,20 @@ async def assemble(settings: Settings, worker: str, *, simulated: bool = False) 
     siblings = Siblings(run_folder(settings.state_dir), worker)
     limits = settings.max_connections, settings.max_sessions_per_user
     directory = MachineDirectory(siblings.run_dir, worker, living=siblings.names, limits=limits, report=_report)
-    metrics, lag = Metrics(), LoopLag()
+    metrics = Metrics(VERSION)
+    lag = LoopLag(report=metrics.loop_late)
     lag.start()
     tools_http = guarded_client()
-    metrics.watch_spool(lambda: spool.stats().pending, lambda: spool.stats().oldest_s)
+    metrics.watch_spool(
+        lambda: spool.stats().pending, lambda: spool.stats().oldest_s, dead=lambda: spool.stats().dead
+    )
     metrics.watch_loop(lag.p99_ms)
     metrics.watch_log(lambda: logs.log.lost_lines)
+    connections = Connections(*limits, directory)
+    metrics.watch_connections(limits[0], lambda: connections.active, lambda: connections.is_draining)
     context = Context(
         settings=settings,
-        connections=Connections(*limits, directory),
+        connections=connections,
         verifier=verifier,
         keys=keys,
         store=store,

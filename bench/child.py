@@ -19,6 +19,8 @@ from typing import Any, Self
 
 import uvloop
 
+from bench import cores
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 ANSWER_S = 60.0
@@ -47,6 +49,7 @@ class Child:
             [sys.executable, "-m", self._module], cwd=REPOSITORY, env=self._environment,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,  # Ctrl-C is the parent's
         )  # fmt: skip
+        cores.bind([self._process.pid], cores.of_load())
         return self
 
     def __exit__(

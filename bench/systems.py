@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from bench import cores
 from bench.child import REPOSITORY
 from bench.meters import family
 from bench.shapes import Channel, update_for
@@ -112,8 +113,10 @@ class System:
                     self._command(), cwd=REPOSITORY, env=self._environment(), stdin=subprocess.DEVNULL, stdout=output,
                     stderr=output, start_new_session=True,  # Ctrl-C is the parent's, which then ends it
                 )  # fmt: skip
+            cores.bind([self._process.pid], cores.of_system())
             try:
                 self._wait()
+                cores.bind(self.pids, cores.of_system())
             except BaseException:
                 self._stop()
                 raise

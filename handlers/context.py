@@ -198,9 +198,10 @@ class Context:
         if again:
             self.metrics.upstream_reconnected()
 
-    def upstream_failed(self) -> None:
+    def upstream_failed(self, cause: str) -> None:
         """Take note of a link that did not open."""
         self.upstream_failures += 1
+        self.metrics.upstream_failed(cause)
 
     def session_ended(self, channel: Channel, end_reason: str, first_audio_s: float | None, cost_usd: float) -> None:
         """Count a session that ended."""

@@ -89,6 +89,8 @@ class Health:
         context = self._context
         database, parts = await asyncio.gather(self._database(), self._parts())
         checks = {"database": database, "auth": {"status": context.verifier.status()}, **merged_checks(parts)}
+        for name, check in checks.items():
+            context.metrics.checked(name, str(check.get("status")))
         totals = await context.connections.totals()
         failing = [name for name, check in checks.items() if check.get("status") == "down"]
         is_whole = len(parts) >= context.settings.workers

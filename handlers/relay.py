@@ -287,7 +287,7 @@ class Relay:
             self.end(KeyMissing.ending)
             return
         except UpstreamError as error:
-            services.upstream_failed()
+            services.upstream_failed(error.loss.cause)
             self._upstream_lost(generation, error.loss)
             return
         if generation != self._conversation.generation or self.ending is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 INTERVAL_S = 0.1
 """Pause between samples; ten wake-ups a second cost an idle process under 0.1 % of a core."""
@@ -16,9 +17,21 @@ class LoopLag:
     """Samples how late a timer fires, and tells the 99th percentile of the last minute.
 
     Call `start` inside the running loop and `stop` before it ends.
+
+    Args:
+        interval_s: Pause between samples.
+        window_s: Age up to which samples count.
+        report: Told each sample, in seconds.
     """
 
-    def __init__(self, *, interval_s: float = INTERVAL_S, window_s: float = WINDOW_S) -> None:
+    def __init__(
+        self,
+        *,
+        interval_s: float = INTERVAL_S,
+        window_s: float = WINDOW_S,
+        report: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
+        self._report = report
         self._interval_s = interval_s
         self._window_s = window_s
         self._samples: deque[tuple[float, float]] = deque(maxlen=int(window_s / interval_s))
@@ -50,4 +63,6 @@ class LoopLag:
             due = loop.time() + self._interval_s
             await asyncio.sleep(self._interval_s)
             now = loop.time()
-            self._samples.append((now, max(0.0, now - due)))
+            late = max(0.0, now - due)
+            self._samples.append((now, late))
+            self._report(late)

@@ -17,7 +17,7 @@ from cli import example_settings
 from core.settings import TABLE
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ("core", "services", "handlers", "simulator", "cli", "server.py")
+SOURCES = ("core", "services", "handlers", "simulator", "cli", "bench", "server.py")
 
 MAX_FILE_LINES = 400
 MAX_BODY_LINES = 60

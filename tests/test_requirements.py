@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ("core", "services", "handlers", "simulator", "cli", "server.py")
+SOURCES = ("core", "services", "handlers", "simulator", "cli", "bench", "server.py")
 
 MODULES = {"python-dotenv": "dotenv", "python-jose": "jose", "websocket-client": "websocket",
            "prometheus-client": "prometheus_client"}  # fmt: skip

@@ -149,8 +149,8 @@ def test_past_conversation_is_found_and_read(open_page: OpenPage, server: Gatewa
 def test_warnings_are_listed(open_page: OpenPage, server: Gateway) -> None:
     """A warning of the log appears with its words and fields."""
     desk = open_page()
-    server.server.context.logger.warning("something outside failed", cause="the test")
-    desk.until("document.getElementById('troubles-list').textContent.includes('something outside failed')")
+    server.server.context.logger.warning("the page was watched", cause="the test")
+    desk.until("document.getElementById('troubles-list').textContent.includes('the page was watched')")
     assert "cause=the test" in desk.text("#troubles-list") and "warning" in desk.text("#troubles-list")
 
 
