@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-import ipaddress
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from core.recovery import Loss
 from services import upstream as upstream_module
 from services.upstream import Link, Target, Upstream, UpstreamError
+from tests.fakes.certificates import certificate
 from tests.fakes.scripted_upstream import LOOPS, Peer, ScriptedUpstream, idle, until
 
 TARGET = Target("sk-secret-key-of-the-test", "gpt-realtime-2.1", "a1b2")
@@ -193,20 +189,6 @@ def test_cancelled_in_the_moment_of_success_leaves_no_connection(run, monkeypatc
             await asyncio.wait_for(service.peers[0].gone.wait(), 1)
 
     run(scenario())
-
-
-def certificate() -> tuple[bytes, bytes]:
-    """Return a certificate of 127.0.0.1 that signs itself, and its key, in PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(now - datetime.timedelta(1)).not_valid_after(now + datetime.timedelta(1))
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    signed = builder.add_extension(address, critical=False).sign(key, hashes.SHA256())
-    plain = serialization.NoEncryption()
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
-    return signed.public_bytes(serialization.Encoding.PEM), pem
 
 
 @pytest.mark.parametrize("trusted", [True, False])

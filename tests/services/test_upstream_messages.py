@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import struct
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from core.recovery import Loss
 from services import upstream as upstream_module
 from services.upstream import Target, Upstream
-from tests.fakes.raw_websocket import CLOSE, CONTINUATION, PING, PONG, TEXT
+from tests.fakes.raw_websocket import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
 from tests.fakes.scripted_upstream import LOOPS, Heard, Peer, ScriptedUpstream, idle, until
 
 TARGET = Target("sk-secret-key-of-the-test", "gpt-realtime-2.1", "a1b2")
@@ -215,5 +216,86 @@ def test_service_that_does_not_read_loses_audio_then_the_link(run):
                 await asyncio.sleep(0)
             assert await heard.lost() == Loss("stalled")
             assert len(heard.losses) == 1
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (frame(TEXT, b'{"type":"\xff"}', mask=False), 1007),
+        (frame(TEXT, b"\xce\xba\xe1", fin=False, mask=False) + frame(CONTINUATION, b"\xbd", mask=False), 1007),
+        (frame(TEXT, b"{}", rsv=0x40, mask=False), 1002),
+        (frame(PING, b"", rsv=0x10, mask=False), 1002),
+        (frame(CONTINUATION, b"{}", mask=False), 1002),
+        (frame(TEXT, b"{", fin=False, mask=False) + frame(TEXT, b"}", mask=False), 1002),
+        (frame(CLOSE, struct.pack(">H", 0), mask=False), 1002),
+        (frame(CLOSE, struct.pack(">H", 1006), mask=False), 1002),
+        (frame(CLOSE, struct.pack(">H", 5000), mask=False), 1002),
+    ],
+)
+def test_broken_rule_ends_the_link(run, sent, code):
+    """What RFC 6455 forbids is answered with its close code and is a loss; nothing that follows is handed on."""
+    codes: list[int] = []
+
+    async def talk(peer: Peer) -> None:
+        await peer.upgrade()
+        await peer.write(sent)
+        await peer.send(TEXT, b"later")
+        opcode, payload = await peer.receive()
+        assert opcode == CLOSE
+        codes.append(struct.unpack(">H", payload[:2])[0])
+        await peer.wait_gone()
+
+    async def scenario():
+        async with ScriptedUpstream(talk) as service:
+            heard = Heard(await Upstream(service.url).open(TARGET))
+            assert await heard.lost() == Loss("closed", code="protocol_error", status=code)
+            await asyncio.wait_for(service.peers[0].gone.wait(), 1)
+            assert codes == [code] and heard.messages == [] and len(heard.losses) == 1
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("sent", [frame(0x3, b"", mask=False), frame(PING, bytes(126), mask=False), frame(TEXT, b"{}")])
+def test_framing_the_library_refuses_is_a_loss_without_a_traceback(run, sent):
+    """Where picows itself ends the link, the loss is told once and asyncio is left with nothing to complain of."""
+    accidents: list[Any] = []
+
+    async def talk(peer: Peer) -> None:
+        await peer.upgrade()
+        await peer.write(sent)
+        await peer.wait_gone()
+
+    async def scenario():
+        asyncio.get_running_loop().set_exception_handler(lambda loop, accident: accidents.append(accident))
+        async with ScriptedUpstream(talk) as service:
+            heard = Heard(await Upstream(service.url).open(TARGET))
+            assert (await heard.lost()).cause == "closed"
+            await asyncio.wait_for(service.peers[0].gone.wait(), 1)
+        assert len(heard.losses) == 1 and heard.messages == []
+        gc.collect()  # a future nobody has looked at complains when it is collected
+        await asyncio.sleep(0)
+
+    run(scenario())
+    gc.collect()
+    assert accidents == []
+
+
+def test_binary_message_in_pieces_need_not_be_text(run):
+    """Only text is checked for UTF-8."""
+
+    async def talk(peer: Peer) -> None:
+        await peer.upgrade()
+        await peer.send(BINARY, b"\xff", fin=False)
+        await peer.send(CONTINUATION, b"\xfe")
+        await peer.wait_gone()
+
+    async def scenario():
+        async with ScriptedUpstream(talk) as service:
+            heard = Heard(link := await Upstream(service.url).open(TARGET))
+            await until(lambda: heard.messages)
+            assert heard.messages == [b"\xff\xfe"]
+            link.close()
 
     run(scenario())

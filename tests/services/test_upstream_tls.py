@@ -1,23 +1,19 @@
-"""The link's socket: TLS shared by all links, no delay, no compression, a handshake deadline nothing gets around."""
+"""The link's socket: TLS shared by all links, no delay, no compression, a handshake deadline that holds."""
 
 from __future__ import annotations
 
 import asyncio
-import datetime
-import ipaddress
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from core.recovery import Loss
 from services import upstream as upstream_module
 from services.upstream import Target, Upstream, UpstreamError
+from tests.fakes.certificates import certificate
 from tests.fakes.scripted_upstream import LOOPS, Peer, ScriptedUpstream, idle
 
 TARGET = Target("sk-secret-key-of-the-test", "gpt-realtime-2.1")
@@ -36,18 +32,10 @@ def run(request: pytest.FixtureRequest) -> Run:
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, str]:
     """Return a server's context for 127.0.0.1 and the file of the certificate that vouches for it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(now - datetime.timedelta(1)).not_valid_after(now + datetime.timedelta(1))
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    signed = builder.add_extension(address, critical=False).sign(key, hashes.SHA256())
     folder = tmp_path_factory.mktemp("tls")
     public, private = folder / "c.pem", folder / "k.pem"
-    public.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    plain = serialization.NoEncryption()
-    private.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
+    for file, content in zip((public, private), certificate(), strict=True):
+        file.write_bytes(content)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(public, private)
     return context, str(public)
