@@ -41,6 +41,10 @@ KEPT_TROUBLES = 100
 """Lines from WARNING up that stay in memory for the operator: a screenful or three, under 100 KB."""
 
 
+OPEN_TRIES, OPEN_PAUSE_S = 25, 0.001
+"""logrotate makes the new file as root's and gives it away a system call later: a line in between waits."""
+
+
 class _State:
     """What `configure` decided; one a process."""
 
@@ -153,7 +157,8 @@ def configure(
         # catch=False: a failed write comes back to _write, which counts it; loguru would print a traceback a line
         handler = _loguru.add(
             Path(log_dir) / name, level=max(least, _state.level), format="{extra[line]}", catch=False, backtrace=False,
-            diagnose=False, enqueue=False, encoding="utf-8", filter=lambda record: _state.disk.is_open, **rotation,
+            diagnose=False, enqueue=False, encoding="utf-8", filter=lambda record: _state.disk.is_open,
+            opener=_open_patiently, **rotation,
         )  # fmt: skip
         _state.handlers.append(handler)
     _route_stdlib()
@@ -332,6 +337,16 @@ def _remove_handlers() -> None:
         except (OSError, ValueError):  # the last flush met a full disk, or somebody removed all handlers
             _state.disk.failed(time.monotonic())
     _state.handlers.clear()
+
+
+def _open_patiently(path: str, flags: int) -> int:
+    """Open a file that may be given to us any moment."""
+    for _ in range(OPEN_TRIES):
+        try:
+            return os.open(path, flags, 0o666)
+        except PermissionError:
+            time.sleep(OPEN_PAUSE_S)
+    return os.open(path, flags, 0o666)
 
 
 def _compress_later(path: str) -> None:

@@ -522,7 +522,8 @@ def test_stream_that_failed_is_logged_by_its_code(make: Make) -> None:
             row = row_of(desk, sid)
             assert row is not None
             assert row["ended_at"] is None
-        assert "502" not in desk.gateway.log_text()
+        assert "HTTP 502" not in desk.gateway.log_text()
+        assert "instead of" not in desk.gateway.log_text()
 
 
 def test_other_stream_events_change_nothing(desk: Desk) -> None:
