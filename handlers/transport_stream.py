@@ -55,6 +55,8 @@ class TransportStream(asyncio.Protocol):
         """Read and write this socket from here on."""
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+            if sock.family != socket.AF_UNIX:  # asyncio's own only does so for sockets whose protocol is named
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await asyncio.get_running_loop().connect_accepted_socket(lambda: self, sock)
         except OSError as error:  # the client has left in the meantime
             sock.close()
@@ -152,7 +154,7 @@ class TransportStream(asyncio.Protocol):
             asyncio.get_running_loop().call_later(CLOSE_S, transport.abort)
 
     def set_nodelay(self, value: bool) -> None:
-        """Do nothing: the event loops' TCP transports never delay."""
+        """Do nothing: `take_over` sees to it that the socket never delays."""
 
 
 def _nowhere(data: bytes) -> None:

@@ -1,7 +1,7 @@
 """Autobahn's conformance suite against both WebSocket legs (promise P9).
 
 The usual run takes the cases of the protocol: framing, pings, reserved bits, opcodes, fragments, UTF-8, closing.
-With VOICE_AUTOBAHN_LIMITS=1 the 54 cases with messages of up to 16 MiB follow, some minutes. The cases of compression
+With VOICE_AUTOBAHN_LIMITS=1 the 54 cases with messages of up to 16 MiB follow, half a minute. The cases of compression
 (12.*, 13.*) are never run: neither leg agrees on it.
 """
 
