@@ -67,6 +67,11 @@ class Attendance:
         stage: See the table above.
     """
 
+    __slots__ = (
+        "_busy_at", "_exchange", "_is_warned", "_leaves_for", "_left_at", "_limit_at", "_live_at",
+        "_longest_s", "_settings", "_spoke_at", "_warn_at", "next_at", "stage",
+    )  # fmt: skip
+
     def __init__(self, settings: CallSettings, exchange: Exchange, longest_s: float) -> None:
         self._settings = settings
         self._exchange = exchange

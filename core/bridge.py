@@ -30,13 +30,15 @@ from core.commands import (
     SendClient,
     SendClientAudio,
     SendUpstream,
+    shown,
 )
 from core.conversation import Conversation
 from core.deadlines import Deadlines
-from core.delta_reader import DeltaReader
 from core.errors import AGENT_ENDED, CLIENT_LEFT, Ending
-from core.exchange import AFTER_SPEECH_S, text_of
+from core.exchange import AFTER_SPEECH_S
+from core.fields import text_of
 from core.filler import Filler
+from core.flow import UNHEARD, Flow
 from core.keypad import Keypad
 from core.line import WithoutScreen
 from core.marks import Marks
@@ -69,6 +71,10 @@ class PhoneBridge(WithoutScreen):
         piece_ms: Least audio of the caller's that is sent on at a time.
     """
 
+    __slots__ = ("_apology", "_attendance", "_began_at", "_builtins", "_caller", "_deadlines", "_exchange", "_filler",
+                 "_flow", "_is_hard", "_is_over", "_keypad", "_marks", "_media_head", "_media_reader", "_parting",
+                 "_transfer", "_voiced", "conversation", "stream_sid")  # fmt: skip
+
     def __init__(
         self, conversation: Conversation, *, stream_sid: str, longest_s: float, apology: bytes, piece_ms: int = 20
     ) -> None:
@@ -83,7 +89,7 @@ class PhoneBridge(WithoutScreen):
         self._filler = Filler(agent)
         self._caller = CallerAudio(piece_ms)
         self._media_reader = MediaReader(stream_sid)
-        self._deltas = DeltaReader()
+        self._flow = Flow(conversation)
         self._media_head = b'{"event":"media","streamSid":"' + stream_sid.encode() + b'","media":{"payload":"'
         self._marks = Marks(stream_sid)
         self._voiced = Voiced(self._exchange.playback)
@@ -151,18 +157,22 @@ class PhoneBridge(WithoutScreen):
     def upstream_lost(self, generation: int, loss: Loss, now: float) -> list[Command]:
         """Take note that a link is gone."""
         commands = self.conversation.upstream_lost(generation, loss, now)
-        return self._translated([*_sent(self._marks.behind_last()), *commands], now)
+        return self._translated([*shown(self._marks.behind_last()), *commands], now)
 
     def pass_audio(self, frame: bytes, now: float) -> tuple[bytes, ...] | None:
         """Return the messages audio becomes, with the mark that belongs behind it; None for all else."""
-        delta = self._deltas.read(frame)
-        if delta is None or self.conversation.state != "live":
+        delta = self._flow.audio(frame, now)
+        if delta is None:
             return None
-        if not delta.payload or not self.conversation.audio_received(delta, now):
+        if delta is UNHEARD or not delta.payload:
             return ()
         media = self._media_head + frame[-2 - delta.payload : -2] + b'"}}'
         mark = self._mark_behind(delta)
         return (media,) if mark is None else (media, mark)
+
+    def pass_words(self, frame: bytes, now: float) -> bytes | None:
+        """Return nothing for a piece of an answer's transcript, which no caller reads; None for all else."""
+        return b"" if self._flow.words(frame, now) else None
 
     def upstream_received(self, generation: int, frame: bytes, now: float) -> list[Command]:
         """Take one message of the Realtime API that is not canonical audio."""
@@ -246,7 +256,7 @@ class PhoneBridge(WithoutScreen):
             step = self._attendance.caller_said(text_of(event, "transcript"), AGENT_ENDED, now)
             return self._do(step, now)
         if kind in {"response.output_audio.done", "response.done"}:
-            return _sent(self._marks.behind_last())
+            return shown(self._marks.behind_last())
         return []
 
     def _unusual_audio(self, event: Event, now: float) -> list[Command]:
@@ -255,7 +265,7 @@ class PhoneBridge(WithoutScreen):
         if delta is None or not self.conversation.audio_received(delta, now):
             return []
         media = twilio.media_message(self.stream_sid, event["delta"].encode())
-        return [SendClientAudio(media), *_sent(self._mark_behind(delta))]
+        return [SendClientAudio(media), *shown(self._mark_behind(delta))]
 
     # ------------------------------------------------------------------ what the caller heard
 
@@ -368,7 +378,7 @@ class PhoneBridge(WithoutScreen):
         if close.ending is not AGENT_ENDED and not self._attendance.has_said_goodbye:
             spoken, left_s = self._apologise(now), len(self._apology) / twilio.BYTES_PER_MS / 1000
         else:
-            spoken, left_s = _sent(self._marks.behind_last()), self._exchange.playback.ends_at(now) - now
+            spoken, left_s = shown(self._marks.behind_last()), self._exchange.playback.ends_at(now) - now
         if not self._marks:
             return [*spoken, *self._release_line()]
         self._deadlines.set("parting", now + left_s + PLAYED_S)
@@ -387,7 +397,3 @@ class PhoneBridge(WithoutScreen):
         self._deadlines.clear_all()
         hang_up: list[Command] = [] if self._transfer.is_under_way else [HangUp()]
         return [*hang_up, close] if close is not None else []
-
-
-def _sent(mark: bytes | None) -> list[Command]:
-    return [] if mark is None else [SendClient(mark)]

@@ -168,3 +168,8 @@ def saved(turns: Iterable[Turn]) -> list[Command]:
 def optional(event: Mapping[str, Any] | None) -> list[Command]:
     """Return the command that sends an event to the Realtime API, or none."""
     return [] if event is None else [send(event)]
+
+
+def shown(frame: bytes | None) -> list[Command]:
+    """Return the command that sends a frame to the client, or none."""
+    return [] if frame is None else [SendClient(frame)]

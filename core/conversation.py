@@ -20,9 +20,10 @@ from core import errors
 from core.client_requests import ClientRequests
 from core.commands import Close, CloseUpstream, Command, Note, OpenUpstream, SaveProgress, optional, saved, send
 from core.configuration import Configuration
-from core.deadlines import Deadlines
+from core.deadlines import CONFIGURE_S, OPEN_S, Deadlines
 from core.errors import Ending
-from core.exchange import AFTER_SPEECH_S, OWN, Exchange, Seen, object_of, text_of
+from core.exchange import AFTER_SPEECH_S, Exchange, Seen
+from core.fields import OWN, object_of, text_of
 from core.instructions import say_exactly
 from core.limits import Limits
 from core.plan import Plan
@@ -42,12 +43,6 @@ from core.recovery import STABLE_S, Loss, Retries, rotation_at
 
 State = Literal["new", "opening", "configuring", "live", "ended"]
 
-OPEN_S = 12.0
-"""Longest wait for a link: the 8 s handshake limit of `services/upstream.py`, name resolution and a margin."""
-
-CONFIGURE_S = 5.0
-"""Longest wait for `session.updated`, which usually takes one round trip."""
-
 STALL_S = 20.0
 """A running response from which nothing comes for this long is taken for lost; reasoning models think for seconds."""
 
@@ -66,9 +61,13 @@ class Conversation:
 
     Attributes:
         state: See the table above.
-        generation: Number of the current link; 0 before the first.
+        generation, last_upstream: Number of the current link, 0 before the first; when it last said something.
         reconnects: How many links followed the first.
     """
+
+    __slots__ = ("_configuration", "_is_announced", "_limits", "_live_since", "_requests", "_retries", "_rotate_at",
+                 "_told_lost", "_was_live", "deadlines", "exchange", "generation", "last_upstream", "plan",
+                 "reconnects", "state")  # fmt: skip
 
     def __init__(
         self, plan: Plan, *, history: list[Turn] | None = None, next_position: int = 0, usage: Usage | None = None
@@ -84,7 +83,7 @@ class Conversation:
         self._configuration = Configuration(plan)
         self._was_live = False
         self._live_since = 0.0
-        self._last_upstream = 0.0
+        self.last_upstream = 0.0
         self._rotate_at = 0.0
         self._requests = ClientRequests()
         self._is_announced = False
@@ -118,7 +117,7 @@ class Conversation:
         """Take one event of the Realtime API."""
         if generation != self.generation or self.state not in {"configuring", "live"}:
             return Seen(False, [])
-        self._last_upstream = now
+        self.last_upstream = now
         self.exchange.happenings.note("model", event["type"], now)
         name = "on_" + event["type"].replace(".", "_")
         if handler := getattr(self, "_" + name, None):
@@ -135,7 +134,7 @@ class Conversation:
         """Count one audio frame; False when it must not reach the listener."""
         if self.state != "live":
             return False
-        self._last_upstream = now
+        self.last_upstream = now
         return self.exchange.audio_received(delta, now)
 
     def upstream_lost(self, generation: int, loss: Loss, now: float) -> list[Command]:
@@ -271,8 +270,8 @@ class Conversation:
         return self.upstream_lost(self.generation, Loss("timeout", code="session_not_configured"), now)
 
     def _over_stall(self, now: float) -> list[Command]:
-        if now < self._last_upstream + STALL_S:
-            self.deadlines.set("stall", self._last_upstream + STALL_S)
+        if now < self.last_upstream + STALL_S:
+            self.deadlines.set("stall", self.last_upstream + STALL_S)
             return []
         return self.upstream_lost(self.generation, Loss("stalled"), now)
 

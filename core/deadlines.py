@@ -7,6 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+OPEN_S = 12.0
+"""Longest wait for a link: the 8 s handshake limit of `services/upstream.py`, name resolution and a margin."""
+
+CONFIGURE_S = 5.0
+"""Longest wait for `session.updated`, which usually takes one round trip."""
+
 
 class Deadlines:
     """A few named times in seconds of the caller's monotonic clock."""

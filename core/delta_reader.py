@@ -10,8 +10,8 @@ import re
 
 from core.realtime import AudioDelta, audio_delta
 
-_EVENT_ID = re.compile(rb'"event_id": ?"([\w.\-]*?)[0-9A-Za-z]+"')
-_KEYS = (b'"type"', b'"event_id"', b'"response_id"', b'"item_id"', b'"output_index"', b'"content_index"')
+EVENT_ID = re.compile(rb'"event_id": ?"([\w.\-]*?)[0-9A-Za-z]+"')
+KEYS = (b'"type"', b'"event_id"', b'"response_id"', b'"item_id"', b'"output_index"', b'"content_index"')
 
 MAX_EVENT_ID_CHARS = 64
 """As `core.realtime.audio_delta` takes it."""
@@ -61,8 +61,8 @@ class DeltaReader:
         if delta is None:
             return None
         head_end = len(frame) - 2 - delta.payload
-        found = _EVENT_ID.search(frame, 0, head_end)
-        if found is not None and all(frame.count(key, 0, head_end) == 1 for key in _KEYS):
+        found = EVENT_ID.search(frame, 0, head_end)
+        if found is not None and all(frame.count(key, 0, head_end) == 1 for key in KEYS):
             self._before, self._last = frame[: found.end(1)], delta
             self._behind, self._id_end = frame[found.end() - 1 : head_end], found.end() - 1
         return delta

@@ -38,6 +38,8 @@ SECRETS = ("instructions", "tools", "tool_choice", "prompt", "tracing", "include
 
 _AUDIO_DELTA = b"response.output_audio.delta"
 _AUDIO_DELTA_PREVIEW = b"response.audio.delta"
+_WORDS = b'"response.output_audio_transcript.delta"'
+_WORDS_PREVIEW = b'"response.audio_transcript.delta"'
 
 
 def rename_audio_delta(frame: bytes) -> bytes:
@@ -46,6 +48,11 @@ def rename_audio_delta(frame: bytes) -> bytes:
     The first occurrence is the event's type: `core.realtime.audio_delta` has made sure that only ids stand beside it.
     """
     return frame.replace(_AUDIO_DELTA, _AUDIO_DELTA_PREVIEW, 1)
+
+
+def rename_words(frame: bytes) -> bytes:
+    """Return a piece of an answer's transcript in the preview dialect, as `rename_audio_delta` does."""
+    return frame.replace(_WORDS, _WORDS_PREVIEW, 1)
 
 
 def for_client(event: Event, dialect: Dialect) -> Event | None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from core.answers import Answers
 from core.commands import Command, DropAudio, Note, RunTool, SaveProgress, optional, saved, send, tell
+from core.fields import OWN, is_own, object_of, text_of, typed_text
 from core.happenings import Happenings
 from core.plan import Plan
 from core.playback import BYTES_PER_MS, Playback
@@ -39,9 +40,6 @@ REPEAT_INSTRUCTIONS = (
 KEYS_PRESSED = "[keys pressed]"
 """Stored in place of the digits, which may be a card number or a PIN."""
 
-OWN = "gw_"
-"""Prefix of the ids of events and items this server makes; `core.policy` keeps clients from using it."""
-
 
 class Seen(NamedTuple):
     """What an upstream event leads to.
@@ -68,6 +66,10 @@ class Exchange:
         goodbye_at: When the session ends because the agent said goodbye; None otherwise.
         fatal_code: Code of a failed response that no retry mends.
     """
+
+    __slots__ = ("_failed", "_goodbye", "_own_ids", "_waiting_since", "answers", "calls", "fatal_code", "first_audio_s",
+                 "goodbye_at", "happenings", "interrupts", "last_audio_s", "owes_answer", "plan", "playback", "replies",
+                 "sequencer", "transcript", "usage", "user_is_speaking")  # fmt: skip
 
     def __init__(self, plan: Plan, history: list[Turn], next_position: int, usage: Usage) -> None:
         self.plan = plan
@@ -109,9 +111,6 @@ class Exchange:
 
     def audio_received(self, delta: AudioDelta, now: float) -> bool:
         """Count one audio frame; False when it must not reach the listener."""
-        if delta.item_id == self.answers.flowing:  # nothing has happened since the frame before
-            self.playback.received(delta.item_id, delta.payload * 3 // 4 - delta.padding, now)
-            return True
         is_heard = self.answers.audio(delta, now)
         if is_heard and self._waiting_since is not None:
             self.last_audio_s, self._waiting_since = now - self._waiting_since, None
@@ -252,7 +251,7 @@ class Exchange:
         item_id, previous = text_of(item, "id"), text_of(event, "previous_item_id") or None
         if item.get("role") == "assistant":
             self.answers.began(item_id, self.sequencer.active_id or "", previous)
-        elif typed := _typed(item):
+        elif typed := typed_text(item):
             return Seen(True, saved(self.transcript.said(item_id, typed, previous_item_id=previous)))
         return Seen(True, [])
 
@@ -371,30 +370,3 @@ class Exchange:
             return [note] if self.sequencer.is_busy else [note, *self.request("retry", now, fields)]
         message = "The agent could not answer. Say it again."
         return [note, self.told(error_event(code, message, kind="server_error"))]
-
-
-def text_of(holder: Mapping[str, Any], key: str) -> str:
-    """Return a text field, or an empty text when it is missing or something else."""
-    value = holder.get(key)
-    return value if isinstance(value, str) else ""
-
-
-def object_of(holder: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """Return an inner object, or an empty one when it is missing or something else."""
-    value = holder.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def is_own(item: Mapping[str, Any]) -> bool:
-    """True for items no client sees: ours, the system's, and everything about tools."""
-    return text_of(item, "id").startswith(OWN) or item.get("type") != "message" or item.get("role") == "system"
-
-
-def _typed(item: Event) -> str:
-    """Return the text of a typed message; empty for a spoken one."""
-    parts = item.get("content")
-    if not isinstance(parts, list):
-        return ""
-    return "\n".join(
-        text_of(part, "text") for part in parts if isinstance(part, dict) and part.get("type") == "input_text"
-    )

@@ -53,6 +53,9 @@ class Line(Protocol):
         The first is audio and may be lost, a second one must not; there is none when nobody may hear it.
         """
 
+    def pass_words(self, frame: bytes, now: float) -> bytes | None:
+        """Return the client's message for a piece of transcript, empty for none; None when the frame must be read."""
+
     def upstream_received(self, generation: int, frame: bytes, now: float) -> list[Command]:
         """Take every other message of the voice service."""
 

@@ -32,14 +32,21 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _NO_END = b"\x00"
 """No text ends like this."""
 
-_DELTA_HEAD = re.compile(
-    rb'\{(?:"type": ?"response\.output_audio\.delta", ?'
-    rb'|"(?:event_id|response_id|item_id)": ?"[\w.\-]{0,64}", ?'
-    rb'|"(?:output_index|content_index)": ?\d{1,6}, ?){6}"delta": ?"'
-)
+def _delta_head(kind: bytes) -> re.Pattern[bytes]:
+    """Return what matches the head of a delta of this type, up to where its text or audio begins."""
+    return re.compile(
+        rb'\{(?:"type": ?"' + re.escape(kind) + rb'", ?'
+        rb'|"(?:event_id|response_id|item_id)": ?"[\w.\-]{0,64}", ?'
+        rb'|"(?:output_index|content_index)": ?\d{1,6}, ?){6}"delta": ?"'
+    )
+
+
+_DELTA_HEAD = _delta_head(b"response.output_audio.delta")
+_WORDS_HEAD = _delta_head(b"response.output_audio_transcript.delta")
 _DELTA_ITEM = re.compile(rb'"item_id": ?"([\w.\-]{1,64})"')
 _DELTA_RESPONSE = re.compile(rb'"response_id": ?"([\w.\-]{1,64})"')
 _DELTA_TYPE = b'"response.output_audio.delta"'
+_WORDS_TYPE = b'"response.output_audio_transcript.delta"'
 
 _SHOWN_KEY = re.compile(r"\b(?:sk|ek)[-_][\w*-]{4,}")
 
@@ -160,6 +167,15 @@ def audio_delta(frame: bytes) -> AudioDelta | None:
         return None
     padding = 2 if frame.endswith(b'=="}') else 1 if frame.endswith(b'="}') else 0
     return AudioDelta(item.group(1).decode(), response.group(1).decode(), end - start, padding)
+
+
+def words_head(frame: bytes) -> tuple[str, int] | None:
+    """Return the item of a piece of an answer's transcript and where its text begins, or None for all else."""
+    head = _WORDS_HEAD.match(frame)
+    item = None if head is None else _DELTA_ITEM.search(frame, 0, head.end())
+    if head is None or item is None or _WORDS_TYPE not in head.group():
+        return None
+    return item.group(1).decode(), head.end()
 
 
 def encode(event: Mapping[str, Any]) -> bytes:

@@ -25,6 +25,8 @@ def clean_text(text: str, limit: int = MAX_CONTENT_CHARS) -> str:
     NUL is removed (PostgreSQL refuses it in text and jsonb) and lone surrogates are replaced (no UTF-8 form); the rest
     is cut at `limit` characters.
     """
+    if text.isascii() and len(text) <= limit and "\x00" not in text:
+        return text
     return text.replace("\x00", "")[:limit].encode("utf-8", "replace").decode("utf-8")
 
 

@@ -12,9 +12,9 @@ from typing import Any
 from core import errors
 from core.commands import URGENT, CheckToken, Command, Note, SendClient, SendClientAudio
 from core.conversation import Conversation
-from core.delta_reader import DeltaReader
-from core.dialect import Dialect, for_client, frame_for_client, from_client, rename_audio_delta
+from core.dialect import Dialect, for_client, frame_for_client, from_client, rename_audio_delta, rename_words
 from core.errors import Ending
+from core.flow import UNHEARD, Flow
 from core.policy import check
 from core.realtime import (
     BadEvent,
@@ -64,6 +64,10 @@ class BrowserSession:
         first_events: Own events the client shall see right after `conversation.created`.
     """
 
+    __slots__ = ("_first_events", "_flow", "_held", "_held_bytes", "_is_checking_token", "_recent", "_recent_bytes",
+                 "_refusals", "_resumed", "_token_expires_at", "_token_notice_at", "_told_too_early", "conversation",
+                 "dialect")  # fmt: skip
+
     def __init__(
         self,
         conversation: Conversation,
@@ -86,7 +90,7 @@ class BrowserSession:
         self._recent: list[tuple[float, int]] = []
         self._recent_bytes = 0
         self._refusals: list[float] = []
-        self._deltas = DeltaReader()
+        self._flow = Flow(conversation)
 
     @property
     def audio_is_open(self) -> bool:
@@ -98,8 +102,11 @@ class BrowserSession:
         """When `time_passed` wants to be called; None only when the session has ended."""
         if self.conversation.state == "ended":
             return None
-        times = (self.conversation.next_deadline, self._token_notice_at, self._token_expires_at)
-        return min((at for at in times if at is not None), default=None)
+        at = self.conversation.deadlines.next
+        for other in (self._token_notice_at, self._token_expires_at):
+            if other is not None and (at is None or other < at):
+                at = other
+        return at
 
     # ------------------------------------------------------------------ the client's side
 
@@ -258,12 +265,18 @@ class BrowserSession:
 
     def pass_audio(self, frame: bytes, now: float) -> tuple[bytes, ...] | None:
         """Return canonical audio in the client's dialect, nothing when it must not be heard; None for all else."""
-        delta = self._deltas.read(frame)
-        if delta is None or self.conversation.state != "live":
+        delta = self._flow.audio(frame, now)
+        if delta is None:
             return None
-        if not self.conversation.audio_received(delta, now):
+        if delta is UNHEARD:
             return ()
         return (frame if self.dialect == "ga" else rename_audio_delta(frame),)
+
+    def pass_words(self, frame: bytes, now: float) -> bytes | None:
+        """Return a piece of an answer's transcript in the client's dialect; None for all else."""
+        if not self._flow.words(frame, now):
+            return None
+        return frame if self.dialect == "ga" else rename_words(frame)
 
     def upstream_received(self, generation: int, frame: bytes, now: float) -> list[Command]:
         """Take one message of the Realtime API that is not canonical audio."""

@@ -134,7 +134,11 @@ class Transcript:
 
     def next_overdue(self) -> float | None:
         """Return when the next transcription becomes overdue, or None."""
-        return min((e.waits_until for e in self._open.values() if e.waits_until is not None), default=None)
+        at = None
+        for entry in self._open.values():
+            if entry.waits_until is not None and (at is None or entry.waits_until < at):
+                at = entry.waits_until
+        return at
 
     def open_answers(self) -> list[str]:
         """Return the ids of answers that are not stored yet, in order."""

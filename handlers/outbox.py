@@ -39,6 +39,11 @@ class Outbox:
         on_stuck: Called once when the client does not read at all.
     """
 
+    __slots__ = (
+        "_clock", "_is_direct", "_is_over", "_on_dropped", "_on_stuck", "_ordered", "_queued_bytes",
+        "_sink", "_urgent", "_when_empty", "sent_bytes",
+    )  # fmt: skip
+
     def __init__(
         self,
         sink: Sink,
@@ -62,7 +67,11 @@ class Outbox:
 
     def send(self, frame: bytes, *, urgent: bool = False) -> None:
         """Queue a frame that must not be lost."""
-        self._add(self._urgent if urgent else self._ordered, _Frame(frame, self._clock(), False))
+        if self._is_direct and not self._sink.is_full:
+            self.sent_bytes += len(frame)
+            self._sink.send_text(frame)
+        else:
+            self._add(self._urgent if urgent else self._ordered, _Frame(frame, self._clock(), False))
 
     def send_audio(self, frame: bytes) -> None:
         """Queue an audio frame, which may be dropped when the client reads too slowly."""

@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Coroutine
-from functools import partial, singledispatchmethod
+from functools import partial
 from typing import Any
 
 from core import commands as c
@@ -51,6 +51,10 @@ class Relay:
         bytes_in: What the client has sent.
         ending: How the session ended; None before.
     """
+
+    __slots__ = ("__weakref__", "_began", "_close", "_context", "_conversation", "_dropped", "_identity", "_key",
+                 "_leg", "_link", "_loop", "_outbox", "_slow_told", "_tasks", "_timer", "_timer_at", "bytes_in",
+                 "channel", "conversation_id", "ending", "last_in", "last_out", "session", "user_id")  # fmt: skip
 
     def __init__(
         self,
@@ -160,7 +164,11 @@ class Relay:
                 now = time.monotonic()
                 messages = session.pass_audio(frame, now)
                 if messages is None:
-                    self._perform(session.upstream_received(generation, frame, now))
+                    words = session.pass_words(frame, now)
+                    if words is None:
+                        self._perform(session.upstream_received(generation, frame, now))
+                    elif words:
+                        outbox.send(words)
                     return
                 self.last_out = frame
                 if messages:
@@ -181,74 +189,48 @@ class Relay:
 
     def _perform(self, commands: list[c.Command]) -> None:
         for command in commands:
-            if type(command) is c.SendClient:  # by far the most frequent, and the dispatch costs as much as the sending
-                self._outbox.send(command.frame, urgent=command.urgent)
-            else:
-                self._do(command)
+            self._do(command)
         self._arm()
 
-    @singledispatchmethod
     def _do(self, command: c.Command) -> None:
-        raise TypeError(f"no such command: {type(command).__name__}")
-
-    @_do.register
-    def _(self, command: c.SendClientAudio) -> None:
-        self._outbox.send_audio(command.frame)
-
-    @_do.register
-    def _(self, command: c.SendUpstream) -> None:
-        if self._link is not None:
-            self._link.send(command.frame)
-
-    @_do.register
-    def _(self, command: c.DropAudio) -> None:
-        self._outbox.drop_audio()
-
-    @_do.register
-    def _(self, command: c.SaveTurn) -> None:
-        self._context.save(message_row(self._identity, command.turn))
-
-    @_do.register
-    def _(self, command: c.SaveProgress) -> None:
-        self._context.save(progress_row(self._identity, command))
-
-    @_do.register
-    def _(self, command: c.OpenUpstream) -> None:
-        self._link = None
-        self._start(self._open(command), f"open-upstream-{command.generation}")
-
-    @_do.register
-    def _(self, command: c.CloseUpstream) -> None:
-        if self._link is not None:
-            self._link.close()
-            self._link = None
-
-    @_do.register
-    def _(self, command: c.RunTool) -> None:
-        self._start(self._run_tool(command), "tool")
-
-    @_do.register
-    def _(self, command: c.HangUp) -> None:
-        if self._leg is not None:
-            self._context.start(self._leg.hang_up(), f"hang-up-{self.conversation_id}")  # it outlives the session
-
-    @_do.register
-    def _(self, command: c.Redirect) -> None:
-        if self._leg is not None:
-            self._start(self._leg.redirect(command.twiml), "redirect")
-
-    @_do.register
-    def _(self, command: c.CheckToken) -> None:
-        self._start(self._check_token(command.token), "check-token")
-
-    @_do.register
-    def _(self, command: c.Note) -> None:
-        fields = {"channel": self.channel, "conversation_id": self.conversation_id, **command.fields}
-        self._context.log(command.level, command.event, **fields)
-
-    @_do.register
-    def _(self, command: c.Close) -> None:
-        self._finish(command.ending, command.message)
+        match command:
+            case c.SendClient():
+                self._outbox.send(command.frame, urgent=command.urgent)
+            case c.SendUpstream():
+                if self._link is not None:
+                    self._link.send(command.frame)
+            case c.SaveTurn():
+                self._context.save(message_row(self._identity, command.turn))
+            case c.SaveProgress():
+                self._context.save(progress_row(self._identity, command))
+            case c.DropAudio():
+                self._outbox.drop_audio()
+            case c.SendClientAudio():
+                self._outbox.send_audio(command.frame)
+            case c.Note():
+                fields = {"channel": self.channel, "conversation_id": self.conversation_id, **command.fields}
+                self._context.log(command.level, command.event, **fields)
+            case c.OpenUpstream():
+                self._link = None
+                self._start(self._open(command), f"open-upstream-{command.generation}")
+            case c.CloseUpstream():
+                link, self._link = self._link, None
+                if link is not None:
+                    link.close()
+            case c.RunTool():
+                self._start(self._run_tool(command), "tool")
+            case c.CheckToken():
+                self._start(self._check_token(command.token), "check-token")
+            case c.HangUp():
+                if self._leg is not None:
+                    self._context.start(self._leg.hang_up(), f"hang-up-{self.conversation_id}")  # outlives the session
+            case c.Redirect():
+                if self._leg is not None:
+                    self._start(self._leg.redirect(command.twiml), "redirect")
+            case c.Close():
+                self._finish(command.ending, command.message)
+            case _:
+                raise TypeError(f"no such command: {type(command).__name__}")
 
     # ------------------------------------------------------------------ slow things, each a task that brings a fact
 
@@ -324,9 +306,9 @@ class Relay:
     # ------------------------------------------------------------------ time and the end
 
     def _arm(self) -> None:
-        """Have `time_passed` called at the session's next deadline."""
+        """Have `time_passed` called at the session's next deadline; a timer that rings too early asks anew."""
         at = self.session.next_deadline
-        if at == self._timer_at:
+        if at is not None and self._timer_at is not None and at >= self._timer_at:
             return
         self._disarm()
         if at is not None:

@@ -42,6 +42,8 @@ class TransportStream(asyncio.Protocol):
         early: Bytes that came with the handshake.
     """
 
+    __slots__ = ("_early", "_is_closed", "_owner", "_transport", "_unsent", "_waiters", "data_received")
+
     def __init__(self, owner: Owner, early: bytes) -> None:
         self._owner = owner
         self._early = early

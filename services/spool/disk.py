@@ -13,7 +13,6 @@ import fcntl
 import os
 import sqlite3
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -28,10 +27,6 @@ Report = Callable[[str, Mapping[str, object]], None]
 
 GROUP = 500
 """Most jobs in one transaction: at 20 µs a row this holds the acknowledgement up for 10 ms."""
-
-GATHER_S = 0.02
-"""How long a job waits for others to be committed with it: each commit costs a flush of the disk and some changes of
-threads, which a thousand talks would otherwise pay for every turn."""
 
 OPEN_DEADLINE_S = 60.0
 """Checking 256 MB takes about a second, on a slow disk ten."""
@@ -145,9 +140,6 @@ class SpoolFile:
         with self._changed:
             while not self._jobs and not self._closing:
                 self._changed.wait()
-        if not self._closing:
-            time.sleep(GATHER_S)
-        with self._changed:
             return [self._jobs.popleft() for _ in range(min(GROUP, len(self._jobs)))]
 
     def _commit(self, connection: sqlite3.Connection, group: list[tuple[Job[Any], asyncio.Future[Any]]]) -> None:

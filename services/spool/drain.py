@@ -42,7 +42,7 @@ class SpoolLimits:
     """
 
     batch: int = 50
-    gather_s: float = 0.5
+    gather_s: float = 1.0
     min_pause_s: float = 0.01
     max_pause_s: float = 30.0
     save_timeout_s: float = 30.0

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from core import errors
-from core.conversation import CONFIGURE_S, OPEN_S
+from core.deadlines import CONFIGURE_S, OPEN_S
 from tests.dialogue import Dialogue
 
 STARTED = "input_audio_buffer.speech_started"

@@ -19,6 +19,7 @@ from core.session import (
     MAX_REFUSALS,
     MAX_TOKEN_CHARS,
     TOKEN_NOTICE_S,
+    BrowserSession,
 )
 from tests.dialogue import CONVERSATION_ID, Dialogue, base64_of
 
@@ -171,20 +172,20 @@ def test_events_beyond_the_bound_are_refused_and_small_ones_count_too() -> None:
     assert len(talk.model("session.updated", session={}).sent) == fits
 
 
-def test_a_link_lost_while_held_events_are_sent_keeps_the_rest() -> None:
+def test_a_link_lost_while_held_events_are_sent_keeps_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """What could not be sent waits for the next link."""
     talk = opening(fields={"max_session_s": 9000.0})
     for _ in range(3):
         talk.client("input_audio_buffer.clear")
     talk.opened()
-    perform = talk.session._perform
+    perform = BrowserSession._perform
 
-    def lose_after_one(event: Event, now: float) -> list[Any]:
-        commands = perform(event, now)
-        talk.session._perform = perform  # type: ignore[method-assign]
+    def lose_after_one(session: BrowserSession, event: Event, now: float) -> list[Any]:
+        commands = perform(session, event, now)
+        monkeypatch.undo()
         return [*commands, *talk.lost().commands]
 
-    talk.session._perform = lose_after_one  # type: ignore[method-assign]
+    monkeypatch.setattr(BrowserSession, "_perform", lose_after_one)
     talk.model("session.updated", session={})
     talk.opened()
     step = talk.model("session.updated", session={})
