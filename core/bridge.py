@@ -18,7 +18,7 @@ from dataclasses import replace
 
 from core import twilio
 from core.attendance import Attendance, Step
-from core.caller_audio import CallerAudio
+from core.caller_audio import NO_MEDIA_S, CallerAudio
 from core.commands import (
     Close,
     Command,
@@ -41,22 +41,13 @@ from core.filler import Filler
 from core.flow import UNHEARD, Flow
 from core.keypad import Keypad
 from core.line import WithoutScreen
-from core.marks import Marks
+from core.marks import MARK_POLL_S, PLAYED_S, Marks
 from core.media_reader import MediaReader
 from core.realtime import AudioDelta, Event, read_audio_delta, read_upstream
 from core.recovery import Loss
 from core.transfer import Transfer
 from core.twilio import Media, Message
 from core.voiced import Voiced
-
-NO_MEDIA_S = 10.0
-"""Twilio sends media in silence too; without any for this long the line is dead (Twilio reference, section 1.4)."""
-
-PLAYED_S = 2.0
-"""How much later than computed the last mark may come back before the line is released without it."""
-
-MARK_POLL_S = 0.1
-"""How often it is looked whether a mark that is late has come back."""
 
 
 class PhoneBridge(WithoutScreen):
@@ -72,8 +63,8 @@ class PhoneBridge(WithoutScreen):
     """
 
     __slots__ = ("_apology", "_attendance", "_began_at", "_builtins", "_caller", "_deadlines", "_exchange", "_filler",
-                 "_flow", "_is_hard", "_is_over", "_keypad", "_marks", "_media_head", "_media_reader", "_parting",
-                 "_transfer", "_voiced", "conversation", "stream_sid")  # fmt: skip
+                 "_flow", "_is_hard", "_is_over", "_keypad", "_marks", "_media_at", "_media_head", "_media_reader",
+                 "_parting", "_transfer", "_voiced", "conversation", "stream_sid")  # fmt: skip
 
     def __init__(
         self, conversation: Conversation, *, stream_sid: str, longest_s: float, apology: bytes, piece_ms: int = 20
@@ -93,12 +84,11 @@ class PhoneBridge(WithoutScreen):
         self._media_head = b'{"event":"media","streamSid":"' + stream_sid.encode() + b'","media":{"payload":"'
         self._marks = Marks(stream_sid)
         self._voiced = Voiced(self._exchange.playback)
-        self._began_at = 0.0
+        self._began_at = self._media_at = 0.0
         self._apology = apology
         self._deadlines = Deadlines()
         self._parting: Close | None = None
-        self._is_hard = False
-        self._is_over = False
+        self._is_hard = self._is_over = False
 
     # ------------------------------------------------------------------ the relay's view
 
@@ -112,7 +102,7 @@ class PhoneBridge(WithoutScreen):
 
     def begin(self, now: float) -> list[Command]:
         """Begin the call; call this once."""
-        self._began_at = now
+        self._began_at = self._media_at = now
         self._attendance.begin(now)
         self._deadlines.set("no_media", now + NO_MEDIA_S)
         commands = self.conversation.begin(now)
@@ -128,7 +118,7 @@ class PhoneBridge(WithoutScreen):
         if head is None or not head.payload or self._caller.gap_ms(head.timestamp_ms):
             return None
         self._caller.took(head.timestamp_ms, head.audio_bytes)
-        self._deadlines.set("no_media", now + NO_MEDIA_S)
+        self._media_at = now
         payload = self._caller.join(head.payload)
         return twilio.append_from_media(payload) if payload else b""
 
@@ -136,6 +126,8 @@ class PhoneBridge(WithoutScreen):
         """Take one message of Twilio's that is not plain audio, or audio that cannot simply go on."""
         if self._is_over:
             return []
+        if (mark := self._media_reader.mark(frame)) is not None:
+            return self._marked(mark, now)
         try:
             message = twilio.read_message(frame)
         except twilio.BadMessage as error:
@@ -226,7 +218,7 @@ class PhoneBridge(WithoutScreen):
 
     def _media(self, media: Media, now: float) -> list[Command]:
         audio = self._caller.filled(media.timestamp_ms, base64.b64decode(media.payload))
-        self._deadlines.set("no_media", now + NO_MEDIA_S)
+        self._media_at = now
         if audio and self.conversation.is_live:
             return [SendUpstream(twilio.append_from_audio(audio))]
         self._caller.hold(audio)
@@ -273,6 +265,12 @@ class PhoneBridge(WithoutScreen):
         self._voiced.sent(delta.audio_bytes / twilio.BYTES_PER_MS)
         return self._marks.behind_audio(delta.item_id, self._exchange.playback.sent_ms(delta.item_id))
 
+    def _marked(self, name: str, now: float) -> list[Command]:
+        """Take a mark that came back; while nobody waits for the end it moves no deadline."""
+        is_ending = self._parting is not None or self._exchange.goodbye_at is not None
+        commands = self._mark(name, now)
+        return self._translated(commands, now) if is_ending else []
+
     def _mark(self, name: str, now: float) -> list[Command]:
         """Move the playout by a mark that was played, and whatever waits for its end."""
         played = self._marks.returned(name)
@@ -312,6 +310,9 @@ class PhoneBridge(WithoutScreen):
         return self._exchange.speak(step.instructions, now, over_answer=self._attendance.stage == "leaving")
 
     def _over(self, name: str, now: float) -> list[Command]:
+        if name == "no_media" and now < self._media_at + NO_MEDIA_S:
+            self._deadlines.set(name, self._media_at + NO_MEDIA_S)
+            return []
         actions: dict[str, Callable[[], list[Command]]] = {
             "no_media": lambda: self.conversation.end(CLIENT_LEFT, now),
             "parting": self._release_line,

@@ -10,6 +10,9 @@ from binascii import a2b_base64, b2a_base64
 
 from core.twilio import BYTES_PER_MS, SILENCE
 
+NO_MEDIA_S = 10.0
+"""Twilio sends media in silence too; without any for this long the line is dead (Twilio reference, section 1.4)."""
+
 HELD_BYTES = 80_000
 """Audio kept while there is no voice service to take it: 10 s (Twilio reference, section 2.3)."""
 

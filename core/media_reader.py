@@ -17,18 +17,28 @@ _HEAD = re.compile(
 
 
 class MediaReader:
-    """Reads the `media` messages of one stream.
+    """Reads the `media` messages and the marks of one stream.
 
     Args:
         stream_sid: Of the stream.
     """
 
-    __slots__ = ("_stream_sid", "_tail", "_tail_bytes")
+    __slots__ = ("_mark", "_stream_sid", "_tail", "_tail_bytes")
 
     def __init__(self, stream_sid: str) -> None:
         self._stream_sid = stream_sid
         self._tail = b'"},"streamSid":"' + stream_sid.encode() + b'"}'
         self._tail_bytes = len(self._tail)
+        sid, name = rb'"streamSid":"' + re.escape(stream_sid.encode()) + rb'"', rb'"mark":\{"name":"([\w:\-]{1,64})"\}'
+        head = rb'\{"event":"mark","sequenceNumber":"\d{1,15}",'
+        self._mark = re.compile(head + rb"(?:" + name + rb"," + sid + rb"|" + sid + rb"," + name + rb")\}\Z")
+
+    def mark(self, frame: bytes) -> str | None:
+        """Return the name of a mark that came back, in exactly Twilio's shape, or None for all else."""
+        if not frame.startswith(b'{"event":"mark"'):
+            return None
+        found = self._mark.match(frame)
+        return None if found is None else (found[1] or found[2]).decode("ascii")
 
     def read(self, frame: bytes) -> MediaHead | None:
         """Return the caller's audio of a message in exactly Twilio's shape, or None: then `read_message` must decide.

@@ -65,3 +65,33 @@ def test_nothing_can_be_smuggled_past_it(payload: bytes) -> None:
     assert found == media_payload(frame, SID)
     if found is not None:
         assert found.payload == payload and base64.b64decode(payload, validate=True) is not None
+
+
+RETURNED = b'{"event":"mark","sequenceNumber":"4","streamSid":"MZ1","mark":{"name":"g1:23"}}'
+
+
+def test_mark_in_twilios_shape_is_read() -> None:
+    """The name of a mark that came back is taken wherever the stream's sid stands."""
+    assert MediaReader("MZ1").mark(RETURNED) == "g1:23"
+    swapped = b'{"event":"mark","sequenceNumber":"4","mark":{"name":"g1:23"},"streamSid":"MZ1"}'
+    assert MediaReader("MZ1").mark(swapped) == "g1:23"
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        RETURNED.replace(b"MZ1", b"MZ2"),
+        RETURNED.replace(b"g1:23", b'g1:23","name":"g1:24'),
+        RETURNED.replace(b"g1:23", b"g1\\u003a23"),
+        RETURNED.replace(b"g1:23", b""),
+        RETURNED.replace(b"g1:23", "g１:23".encode()),
+        RETURNED.replace(b'"4"', b'"x"'),
+        RETURNED + b"\n",
+        RETURNED[:-1],
+        b'{"event":"media"}',
+        b"",
+    ],
+)
+def test_mark_in_another_shape_is_left_to_json(frame: bytes) -> None:
+    """Nothing can be smuggled past the reading of marks."""
+    assert MediaReader("MZ1").mark(frame) is None
