@@ -63,6 +63,7 @@ from services.supabase_store import SupabaseStore
 from services.systemd import Systemd, status_line
 from services.telephony import Accounts, Telephony
 from services.toolbox import KnowledgeSearch, Toolbox
+from services.traces import TracesUnavailable, open_traces
 from services.upstream import Upstream
 from services.vault import EnvironmentKey, KeySource, KeyUnavailable, VaultKey, VaultSecrets
 from services.workers import DRAIN, FORCE, FORGET, ORPHANED, Seat, listen
@@ -150,6 +151,7 @@ def knowledge_search(settings: Settings, http: httpx.AsyncClient, keys: KeySourc
 
 async def assemble(settings: Settings, worker: str, *, simulated: bool = False) -> tuple[Context, list[Any]]:
     """Return the services of the worker of this name, and what closes them."""
+    traces = open_traces(settings.otel_endpoint, VERSION)
     http = open_http()
     data = None
     if settings.supabase_url:
@@ -196,12 +198,16 @@ async def assemble(settings: Settings, worker: str, *, simulated: bool = False) 
         worker=worker,
         siblings=siblings,
         simulated=simulated,
+        traces=traces,
     )
 
     async def leave_directory() -> None:
         directory.close()
 
-    return context, [tools_http.aclose, http.aclose, store.close, lag.stop, leave_directory]
+    async def flush_traces() -> None:
+        await asyncio.to_thread(traces.close)
+
+    return context, [tools_http.aclose, http.aclose, store.close, lag.stop, leave_directory, flush_traces]
 
 
 def main_app(settings: Settings, http: httpx.AsyncClient) -> MainApp | None:
@@ -368,6 +374,9 @@ def main() -> int:
     )
     try:
         run(serve(settings, seat))
+    except TracesUnavailable as error:
+        print(f"The server cannot start: {error}", file=sys.stderr)  # noqa: T201 - a person started it
+        return 78
     except (OSError, StoreError, SpoolError, WorkerTaken) as error:
         logs.log.error("cannot start", cause=type(error).__name__)
         print(f"The server cannot start: {error}", file=sys.stderr)  # noqa: T201 - a person started it

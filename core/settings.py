@@ -139,6 +139,9 @@ TABLE: tuple[Setting, ...] = (
             "Bearer key between the main app and this server, at least 16 characters."),
     Setting("STATE_DIR", "state_dir", "text", None,
             "Transcript spool and embedded database; default ./data, in production /var/lib/websocket-voice-server."),
+    Setting("OTEL_EXPORTER_OTLP_ENDPOINT", "otel_endpoint", "url", None,
+            "Collector of OpenTelemetry traces, OTLP over HTTP; needs requirements-otel.txt. Unset: no traces.",
+            choices=HTTP),
     Setting("REDIS_URL", "redis_url", "url", None,
             "Reserved for limits shared over several servers; has no effect yet.", choices=("redis", "rediss")),
 )
@@ -206,6 +209,7 @@ class Settings:
     main_app_url: str | None
     internal_api_key: str | None
     state_dir: str
+    otel_endpoint: str | None
     redis_url: str | None
 
     @property

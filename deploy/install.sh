@@ -176,6 +176,13 @@ reuse_packages() {
     done
 }
 
+# Packages of extras the settings ask for.
+install_extras() {
+    grep -qs '^OTEL_EXPORTER_OTLP_ENDPOINT=.' "$SETTINGS/environment" || return 0
+    run "$release/.venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
+        -r "$release/requirements-otel.txt"
+}
+
 make_settings() {
     run install -d -o root -g root -m 0700 "$SETTINGS"
     run install -d -o "$OWNER" -g "$OWNER" -m 0700 "$STATE"
@@ -353,6 +360,7 @@ install_all() {
     install_packages
     make_user
     build_release
+    install_extras
     switch_to "$release"
     make_settings
     make_units

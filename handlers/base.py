@@ -33,6 +33,7 @@ from handlers.relay import Relay
 from handlers.strict_frames import StrictProtocol
 from handlers.wire import make_protocol
 from services.store import StoreError
+from services.traces import NO_TRACE
 
 SETUP_S = 15.0
 """Longest way from the handshake to the session's begin: two bounded calls to the store (5 s each) and one to Auth."""
@@ -52,6 +53,7 @@ class Door(WebSocketHandler):
     def initialize(self, context: Context) -> None:
         self.context = context
         self.connection_id = secrets.token_hex(4)
+        self._trace = NO_TRACE
         self.relay: Relay | None = None
         self._setup: asyncio.Task[None] | None = None
         self._early = EarlyMessages()
@@ -100,14 +102,19 @@ class Door(WebSocketHandler):
     def open(self, *args: str, **kwargs: str) -> None:
         """Begin the phases."""
         self.set_nodelay(True)
+        self._trace = self.context.traces.conversation(self.channel, self.request.headers.get("traceparent"))
         self._setup = self.context.start(self._phases(), f"setup-{self.connection_id}")
 
     async def _phases(self) -> None:
         began = time.monotonic()
         try:
             async with asyncio.timeout(SETUP_S):
+                admit = self._trace.begin("admit")
                 self._place = await self.context.connections.admit(self.channel)
+                admit.end()
+                prepare = self._trace.begin("prepare")
                 relay = await self.prepare_relay()
+                prepare.end()
         except GatewayError as error:
             self._refuse(error)
         except (StoreError, TimeoutError) as error:
@@ -151,6 +158,7 @@ class Door(WebSocketHandler):
         )
 
     def _connect(self, relay: Relay) -> None:
+        relay.traced_by(self._trace)
         self.context.connections.add(relay)
         self.context.start(self._settle(relay), f"settle-{self.connection_id}")
         self.context.metrics.session_opened(self.channel)
@@ -221,6 +229,7 @@ class Door(WebSocketHandler):
         self.context.metrics.refused(error.ending.code)
         fields = {"conn": self.connection_id, "close": error.ending.code, "end_reason": error.ending.end_reason}
         self.context.logger.info("connection refused", **fields, cause=error.detail)
+        self._trace.end(close_code=error.ending.code, end_reason=error.ending.end_reason)
         self.shut(error.ending, error.message)
 
     def shut(self, ending: Ending, message: str) -> None:
@@ -252,4 +261,6 @@ class Door(WebSocketHandler):
             self._safely(lambda relay: relay.client_left(ending))
         if self._place is not None:
             self._place.release()
+        if self.relay is None:  # otherwise the session ends its trace
+            self._trace.end(close_code=self.close_code)
         self._early.take()

@@ -27,6 +27,7 @@ from services.spool import Spool
 from services.store import Store
 from services.telephony import Accounts, Telephony
 from services.toolbox import Toolbox
+from services.traces import NO_TRACES, Traces
 from services.upstream import Upstream
 from services.vault import KeySource
 
@@ -100,6 +101,7 @@ class Context:
     siblings: Siblings
     main_app: MainApp | None = None
     simulated: bool = False
+    traces: Traces = NO_TRACES
     logger: Log = log
     last_connect_ms: float | None = None
     upstream_failures: int = 0

@@ -21,7 +21,9 @@ from core.recovery import Loss
 from handlers.context import Context, Identity, PhoneLeg
 from handlers.ledger import message_row, progress_row
 from handlers.outbox import Outbox
+from handlers.traced import ResponseSpans
 from services.auth import TokenRejected
+from services.traces import Trace
 from services.upstream import Link, Target, UpstreamError
 from services.vault import KeyUnavailable
 
@@ -53,8 +55,9 @@ class Relay:
     """
 
     __slots__ = ("__weakref__", "_began", "_close", "_context", "_conversation", "_dropped", "_identity", "_key",
-                 "_leg", "_link", "_loop", "_outbox", "_slow_told", "_tasks", "_timer", "_timer_at", "bytes_in",
-                 "channel", "conversation_id", "ending", "last_in", "last_out", "session", "user_id")  # fmt: skip
+                 "_leg", "_link", "_loop", "_outbox", "_slow_told", "_spans", "_tasks", "_timer", "_timer_at",
+                 "bytes_in", "channel", "conversation_id", "ending", "last_in", "last_out", "session",
+                 "user_id")  # fmt: skip
 
     def __init__(
         self,
@@ -85,6 +88,7 @@ class Relay:
         self._began = time.monotonic()
         self._slow_told = 0.0
         self._dropped = 0
+        self._spans = ResponseSpans(session.conversation)
         self.last_in = b""
         self.last_out = b""
         self.bytes_in = 0
@@ -95,6 +99,10 @@ class Relay:
     def begin(self) -> None:
         """Begin the session."""
         self._perform(self.session.begin(time.monotonic()))
+
+    def traced_by(self, trace: Trace) -> None:
+        """Have links, responses, tools and the end of the session told to a trace; call it before `begin`."""
+        self._spans.trace = trace
 
     def client_received(self, frame: bytes) -> None:
         """Take one text message and never raise; canonical audio goes straight on while the lane is open."""
@@ -155,7 +163,7 @@ class Relay:
 
     def _hearing(self, generation: int) -> Callable[[bytes], None]:
         """Return what takes the messages of one link: canonical audio goes straight on, the rest is read."""
-        session, conversation, outbox = self.session, self._conversation, self._outbox
+        session, conversation, outbox, spans = self.session, self._conversation, self._outbox, self._spans
 
         def hear(frame: bytes) -> None:
             try:
@@ -167,6 +175,8 @@ class Relay:
                     words = session.pass_words(frame, now)
                     if words is None:
                         self._perform(session.upstream_received(generation, frame, now))
+                        if spans.trace.is_on:
+                            spans.look()
                     elif words:
                         outbox.send(words)
                     return
@@ -257,7 +267,7 @@ class Relay:
         generation, services = command.generation, self._context
         if command.delay_s:
             await asyncio.sleep(command.delay_s * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - spreading
-        began = time.monotonic()
+        began, span = time.monotonic(), self._spans.trace.begin("upstream.connect", generation=generation)
         try:
             self._key = await services.key_for(
                 self._conversation.plan.agent, self._key if command.refresh_key else None
@@ -266,12 +276,15 @@ class Relay:
             link = await services.upstream.open(target)
         except KeyUnavailable as error:
             services.log("error", "no API key", step=error.step, mend=error.how_to_mend)
+            span.end(outcome="no_key")
             self.end(KeyMissing.ending)
             return
         except UpstreamError as error:
             services.upstream_failed(error.loss.cause)
+            span.end(outcome=error.loss.cause)
             self._upstream_lost(generation, error.loss)
             return
+        span.end(outcome="open")
         if generation != self._conversation.generation or self.ending is not None:
             link.close()
             return
@@ -283,8 +296,9 @@ class Relay:
         )
 
     async def _run_tool(self, command: c.RunTool) -> None:
-        agent = self._conversation.plan.agent
+        agent, span = self._conversation.plan.agent, self._spans.trace.begin("execute_tool")
         result = await self._context.toolbox.run(agent, command.name, command.arguments, call_id=command.call_id)
+        span.end(kind=result.kind, outcome=result.outcome)
         self._context.metrics.tool_called(result.kind, result.outcome, result.seconds)
         about = {"kind": result.kind, "outcome": result.outcome, "detail": result.detail or None}
         self._context.log(
@@ -344,6 +358,7 @@ class Relay:
         exchange = conversation.exchange
         first = exchange.first_audio_s
         cost_usd = exchange.usage.cost_usd - self._identity.cost_before_usd
+        trace = self._spans.trace
         self._context.session_ended(self.channel, ending.end_reason, first, cost_usd)
         self._context.log(
             "info" if ending.side in {"client", "limit"} or ending is AGENT_ENDED else "warning",
@@ -364,4 +379,16 @@ class Relay:
             close=ending.code,
             end_reason=ending.end_reason,
             side=ending.side,
+            **({"trace_id": trace.trace_id} if trace.is_on else {}),
+        )
+        trace.end(
+            failed=ending.side not in {"client", "limit"} and ending is not AGENT_ENDED,
+            gen_ai__conversation__id=self.conversation_id,
+            gen_ai__agent__id=self._identity.agent_id,
+            turns=exchange.transcript.turn_count,
+            cost_usd=round(cost_usd, 4),
+            first_audio_s=first,
+            reconnects=conversation.reconnects,
+            close_code=ending.code,
+            end_reason=ending.end_reason,
         )

@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("core", "services", "handlers", "simulator", "cli", "bench", "server.py")
 
 MODULES = {"python-dotenv": "dotenv", "python-jose": "jose", "websocket-client": "websocket",
-           "prometheus-client": "prometheus_client"}  # fmt: skip
+           "prometheus-client": "prometheus_client", "opentelemetry-sdk": "opentelemetry",
+           "opentelemetry-exporter-otlp-proto-http": "opentelemetry"}  # fmt: skip
 """Packages whose module has another name."""
 
 BROUGHT_BY = {"postgrest": "supabase", "referencing": "jsonschema", "httpcore": "httpx"}
@@ -26,6 +27,9 @@ NOT_IMPORTED = {
     "aiosqlite": "SQLAlchemy finds it by the name of the driver",
     "tzdata": "zoneinfo finds it by itself, where the system has no time zones",
 }
+
+FILES = [str(path.relative_to(ROOT)) for folder in SOURCES for path in
+         ([ROOT / folder] if folder.endswith(".py") else (ROOT / folder).rglob("*.py"))]  # fmt: skip
 
 REQUIREMENT = re.compile(r"[\w\[\]-]+>=[\d.]+(,<[\d.]+)?(; [^#]+)? +# \S")
 
@@ -62,7 +66,9 @@ def module_of(package: str) -> str:
 def test_every_import_is_declared() -> None:
     """What the source imports is in requirements.txt, or comes with a package that is."""
     declared = {module_of(package) for package in listed("requirements.txt")} | set(BROUGHT_BY)
-    assert imported(*SOURCES) - declared == set()
+    optional = {module_of(package) for package in listed("requirements-otel.txt")}
+    assert imported(*SOURCES) - declared == optional
+    assert imported(*(path for path in FILES if path != "services/traces.py")) & optional == set()
 
 
 def test_every_import_of_the_tests_is_declared() -> None:

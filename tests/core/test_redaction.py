@@ -128,3 +128,11 @@ def test_field_name_cannot_forge_a_field() -> None:
     """Spaces, quotes and equal signs in a name become underscores; a name is never empty."""
     assert safe_name('a b="c') == "a_b__c"
     assert safe_name("") == "_"
+
+
+def test_trace_ids_stand_in_their_field_only() -> None:
+    """An id of a trace is shown under its name; the same shape elsewhere may be a token of Twilio's."""
+    trace_id = "f32e7f97798db1b946a655bedb090091"
+    assert safe_value("trace_id", trace_id) == trace_id
+    assert safe_value("cause", trace_id) == "[redacted]"
+    assert safe_value("trace_id", f"{trace_id} Bearer abcdefgh") == "[redacted] Bearer [redacted]"
