@@ -66,7 +66,7 @@ from services.toolbox import KnowledgeSearch, Toolbox
 from services.traces import TracesUnavailable, open_traces
 from services.upstream import Upstream
 from services.vault import EnvironmentKey, KeySource, KeyUnavailable, VaultKey, VaultSecrets
-from services.workers import DRAIN, FORCE, FORGET, ORPHANED, Seat, listen
+from services.workers import DRAIN, FORCE, FORGET, LEAVE, ORPHANED, Seat, listen
 
 __all__ = ["Server", "assemble", "doors", "health_doors", "knowledge_search", "main", "run", "start"]
 
@@ -287,7 +287,8 @@ def control_socket(run_dir: Path, worker: str) -> list[socket.socket]:
 async def serve(settings: Settings, seat: Seat | None = None) -> None:
     """Run until SIGTERM or SIGINT, then drain; a second signal forces. SIGHUP: `forget_keys`.
 
-    A worker takes its orders from its parent; a signal sent to it alone has it drain, however often.
+    A worker takes its orders from its parent; a signal sent to it alone has it drain, however often, and leave the port
+    to the others.
     """
     server = await start(settings, seat=seat)
     settle_memory()
@@ -300,6 +301,7 @@ async def serve(settings: Settings, seat: Seat | None = None) -> None:
 
     def on_signal() -> None:
         (force if asked.is_set() and seat is None else asked).set()
+        server.seat.ask_to_leave()
 
     forget = partial(forget_keys, server.context)
     on_signals(on_signal, partial(systemd.reload, forget))
@@ -308,7 +310,9 @@ async def serve(settings: Settings, seat: Seat | None = None) -> None:
         asked.set()
         asyncio.get_running_loop().call_later(ORPHAN_DRAIN_S, force.set)
 
-    orders: dict[str, Callable[[], None]] = {DRAIN: asked.set, FORCE: force.set, FORGET: forget, ORPHANED: on_orphaned}
+    orders: dict[str, Callable[[], None]] = {
+        DRAIN: asked.set, FORCE: force.set, FORGET: forget, LEAVE: server.leave_port, ORPHANED: on_orphaned
+    }  # fmt: skip
     counts = {"browser": partial(connections.count, "browser"), "phone": partial(connections.count, "phone")}
     server.seat.report_to_parent(lambda: {name: count() for name, count in counts.items()}, orders)
     systemd.start(status)
@@ -363,15 +367,7 @@ def main() -> int:
         return 78  # EX_CONFIG of sysexits.h: systemd must not restart into the same mistake
     if settings.workers > 1 and seat is None:
         become_parent()
-    logs.configure(
-        log_dir=settings.log_dir,
-        level=settings.log_level,
-        environment=settings.environment,
-        workers=settings.workers,
-        console=settings.log_console,
-        json_lines=settings.log_format == "json",
-        own_rotation=settings.log_rotation == "own",
-    )
+    logs.configure_by(settings)
     try:
         run(serve(settings, seat))
     except TracesUnavailable as error:

@@ -28,6 +28,7 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     "logrotate": ("logrotate", "/usr/sbin/logrotate"),
     "curl": ("curl",),
     "debootstrap": ("debootstrap", "/usr/sbin/debootstrap"),
+    "prometheus": ("promtool",),
 }
 """Debian packages the tests use, and the programs of which one shows that it is there."""
 

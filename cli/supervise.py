@@ -28,15 +28,7 @@ SERVER = ROOT / "server.py"
 def main() -> int:
     """Run the workers until SIGTERM or SIGINT; returns the exit status. `server.py` has checked the settings."""
     settings = read_settings(effective_environment(ROOT / ".env", os.environ))
-    logs.configure(
-        log_dir=settings.log_dir,
-        level=settings.log_level,
-        environment=settings.environment,
-        workers=settings.workers,
-        console=settings.log_console,
-        json_lines=settings.log_format == "json",
-        own_rotation=settings.log_rotation == "own",
-    )
+    logs.configure_by(settings)
     try:
         return asyncio.run(supervise(settings))
     except OSError as error:

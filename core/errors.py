@@ -60,6 +60,8 @@ class Ending:
 CLIENT_LEFT = Ending(1000, "", "client_left", "client", "")
 PAGE_CLOSED = Ending(1001, "", "client_left", "client", "")
 AGENT_ENDED = Ending(1000, "", "agent_ended", "server", "")
+OPERATOR_ENDED = Ending(1000, "", "agent_ended", "server", "")
+"""Told and counted as `AGENT_ENDED`; another object because nobody has said goodbye yet, so a caller must hear why."""
 
 
 class GatewayError(Exception):

@@ -19,7 +19,7 @@ from typing import Any
 
 from tornado.web import Application, RequestHandler
 
-from core.errors import AGENT_ENDED
+from core.errors import OPERATOR_ENDED
 from handlers import live
 from handlers.context import Context
 from handlers.health import METRICS_TYPE, health_part
@@ -145,7 +145,7 @@ class EndSessionDoor(_LiveDoor):
     """`POST /sessions/{conversation_id}/end`."""
 
     def post(self, conversation_id: str) -> None:
-        """End a live session as its agent would, close code 1000, and write an audit line."""
+        """End a live session, close code 1000, after a spoken sentence on the phone, and write an audit line."""
         asked = self.body()
         relay = self.session(conversation_id) if asked is not None else None
         if asked is None or relay is None:
@@ -154,5 +154,5 @@ class EndSessionDoor(_LiveDoor):
         self.context.logger.info(
             "session ended by operator", audit=True, operator=operator, conversation_id=conversation_id
         )
-        relay.end(AGENT_ENDED)
+        relay.end(OPERATOR_ENDED)
         self.answer({"ended": True})

@@ -77,6 +77,13 @@ class Server:
             await self._closing.pop(0)()
         log.info("stopped", sessions_cut=cut)
 
+    def leave_port(self) -> None:
+        """Listen no more on PORT and HEALTH_PORT, which the other workers of this server serve; the live sessions and
+        the control socket go on.
+        """
+        for server in self._servers[DOORS:]:
+            server.stop()
+
     def _is_served_elsewhere(self) -> bool:
         """Return whether another instance of this machine takes new sessions, on a port of its own behind nginx."""
         try:

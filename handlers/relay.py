@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from core import commands as c
-from core.errors import AGENT_ENDED, CLIENT_LEFT, Draining, Ending, InternalError, KeyMissing, RepeatedViolations
+from core.errors import CLIENT_LEFT, Draining, Ending, InternalError, KeyMissing, RepeatedViolations
 from core.line import Line
 from core.realtime import notice_event
 from core.recovery import Loss
@@ -361,7 +361,7 @@ class Relay:
         trace = self._spans.trace
         self._context.session_ended(self.channel, ending.end_reason, first, cost_usd)
         self._context.log(
-            "info" if ending.side in {"client", "limit"} or ending is AGENT_ENDED else "warning",
+            "info" if ending.side in {"client", "limit"} or ending.is_normal else "warning",
             "conversation ended",
             channel=self.channel,
             conn=self._identity.connection_id,
@@ -382,7 +382,7 @@ class Relay:
             **({"trace_id": trace.trace_id} if trace.is_on else {}),
         )
         trace.end(
-            failed=ending.side not in {"client", "limit"} and ending is not AGENT_ENDED,
+            failed=ending.side not in {"client", "limit"} and not ending.is_normal,
             gen_ai__conversation__id=self.conversation_id,
             gen_ai__agent__id=self._identity.agent_id,
             turns=exchange.transcript.turn_count,

@@ -27,6 +27,7 @@ from loguru import logger as _loguru
 from core.log_limits import Cause, DiskWatch, RateLimit
 from core.log_lines import access_fields, code_locations, error_fields, json_line, text_line, without_texts
 from core.redaction import clean, safe_name, safe_value
+from core.settings import Settings
 
 if TYPE_CHECKING:
     from loguru import Record
@@ -112,6 +113,15 @@ class Log:
 
 
 log = Log()
+
+
+def configure_by(settings: Settings) -> None:
+    """Send lines where the settings say, as parent and workers alike must; raises what `configure` does."""
+    configure(
+        log_dir=settings.log_dir, level=settings.log_level, environment=settings.environment, workers=settings.workers,
+        console=settings.log_console, json_lines=settings.log_format == "json",
+        own_rotation=settings.log_rotation == "own",
+    )  # fmt: skip
 
 
 def configure(

@@ -21,9 +21,12 @@ from .rows import Figures, Row, figures, insert, last_seq, row_of, waits_up_to
 SUFFIX = ".spool"
 """Ending of spool files; `adopt` looks for it, and the embedded database in the same folder has another."""
 
-GATHER_S, LEAST_BETWEEN_S = 0.02, 0.1
-"""How long a record waits for others to be written with it, and the least time between two writes: each costs a flush
-of the disk and two changes of threads, 0.5 ms of CPU, which a hundred talks would otherwise pay for every turn."""
+GATHER_S = 0.02
+"""How long a record waits for others to be written with it; more than this is lost only where many talk."""
+
+WRITE_EVERY_S, BURST_S = 0.1, 0.5
+"""Writes of a busy server lie so far apart, once they have come closer for so long: each costs a flush of the disk and
+two changes of threads, 0.5 ms of CPU, which a hundred talks would otherwise pay for every turn."""
 
 LOCK_LOOK_S = 0.05
 """Between two tries at a file that is locked."""
@@ -70,7 +73,7 @@ class Spool:
         self._gathered: list[Row] = []
         self._gathering: asyncio.Future[int] | None = None
         self._due: asyncio.TimerHandle | None = None
-        self._written_at = 0.0
+        self._next_write_at = 0.0
         self._unwritten = 0
         self._oldest_at: float | None = None
         self._closing = False
@@ -163,7 +166,7 @@ class Spool:
         self._gathered.append(row_of(record))
         if self._gathering is None:
             self._gathering = self._loop.create_future()
-            wait_s = max(GATHER_S, self._written_at + LEAST_BETWEEN_S - self._loop.time())
+            wait_s = max(GATHER_S, self._next_write_at - self._loop.time())
             self._due = self._loop.call_later(wait_s, self._write)
         return self._gathering
 
@@ -181,7 +184,7 @@ class Spool:
         if self._due is not None:
             self._due.cancel()
         self._gathering, self._gathered, self._due = None, [], None
-        self._written_at = self._loop.time()
+        self._next_write_at = max(self._next_write_at, self._loop.time() - BURST_S) + WRITE_EVERY_S
         written = self._file.submit(insert(rows))
         written.add_done_callback(lambda future: self._was_written(future, rows, gathering))
 

@@ -6,8 +6,8 @@ The parent takes no connection and touches no session: it starts workers, restar
 
 from __future__ import annotations
 
-from .seat import DRAIN, FORCE, FORGET, ORPHANED, Seat
+from .seat import DRAIN, FORCE, FORGET, LEAVE, ORPHANED, Seat
 from .sockets import bind, listen, open_groups
 from .supervisor import Supervisor
 
-__all__ = ["DRAIN", "FORCE", "FORGET", "ORPHANED", "Seat", "Supervisor", "bind", "listen", "open_groups"]
+__all__ = ["DRAIN", "FORCE", "FORGET", "LEAVE", "ORPHANED", "Seat", "Supervisor", "bind", "listen", "open_groups"]

@@ -3,8 +3,9 @@
 A process without a parent has seat 0 and sockets of its own. One that has a parent finds its seat in the environment,
 as JSON with numbers of inherited file descriptors.
 
-The link carries lines. From the parent: `drain`, `force`, `forget`; its end means that the parent is gone. To the
-parent: `ready`, and each second `beat` with the live sessions by channel as JSON.
+The link carries lines. From the parent: `drain`, `force`, `forget`, `leave`; its end means that the parent is gone. To
+the parent: `ready`, each second `beat` with the live sessions by channel as JSON, and `leaving` from a worker that was
+told to stop by somebody else; `leave` is the answer while another worker takes what comes.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ VARIABLE = "VOICE_SEAT"
 BEAT_S = 1.0
 """Between two signs of life."""
 
-DRAIN, FORCE, FORGET = "drain", "force", "forget"
+DRAIN, FORCE, FORGET, LEAVE = "drain", "force", "forget", "leave"
 ORPHANED = "orphaned"
 """What the end of the link means."""
 
@@ -124,7 +125,7 @@ class Seat:
 
         Args:
             counts: Live sessions by channel.
-            orders: What to do at `drain`, `force`, `forget`, and `orphaned`, which the parent's end says.
+            orders: What to do at `drain`, `force`, `forget`, `leave`, and `orphaned`, which the parent's end says.
         """
         link = self.link
         if link is None:
@@ -157,6 +158,14 @@ class Seat:
             with suppress(OSError):
                 link.send(f"beat {json.dumps(dict(counts()))}\n".encode())
             await asyncio.sleep(BEAT_S)
+
+    def ask_to_leave(self) -> None:
+        """Tell the parent that this worker ends by itself; `leave` comes back when the others serve the port without
+        it. Nothing without a parent.
+        """
+        if self.link is not None:
+            with suppress(OSError):  # the parent is gone: there is nobody to serve in its stead
+                self.link.send(b"leaving\n")
 
     def close(self) -> None:
         """Close sockets and link; the parent sees the process's end by itself."""

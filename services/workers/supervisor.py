@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from .seat import DRAIN, FORCE, FORGET, VARIABLE, Seat
+from .seat import DRAIN, FORCE, FORGET, LEAVE, VARIABLE, Seat
 from .sockets import close
 
 Report = Callable[[str, str, Mapping[str, Any]], None]
@@ -64,6 +64,7 @@ class _Worker:
     counts: Mapping[str, int] = field(default_factory=dict)
     young_deaths: int = 0
     unread: bytes = b""
+    is_leaving: bool = False
 
 
 class Supervisor:
@@ -215,6 +216,7 @@ class Supervisor:
         finally:
             theirs.close()
         worker.process, worker.link, worker.seen_at, worker.unread = process, ours, began, b""
+        worker.is_leaving = False
         loop = asyncio.get_running_loop()
         loop.add_reader(ours, self._hear, worker, ours)
         if self._stopping.is_set():  # the order came while the process was being made
@@ -252,6 +254,21 @@ class Supervisor:
             elif kind == b"beat":
                 with suppress(ValueError):
                     worker.counts = {str(name): int(count) for name, count in json.loads(text).items()}
+            elif kind == b"leaving":
+                self._let_leave(worker)
+
+    def _let_leave(self, worker: _Worker) -> None:
+        """Take a worker that was told to stop alone off the port, so that the kernel gives new connections to others.
+
+        Our copy of its sockets is closed first: while it is open, connections wait in it. A worker that nobody could
+        replace stays, to tell who comes that the server restarts.
+        """
+        worker.is_leaving = True
+        others = [each for each in self._workers if each.ready.is_set() and not each.is_leaving]
+        if others and worker.link is not None and not self._stopping.is_set():
+            worker.seat.leave_port()
+            with suppress(OSError):  # it has ended
+                worker.link.send(LEAVE.encode() + b"\n")
 
     # ------------------------------------------------------------------ all workers
 

@@ -14,6 +14,7 @@ from core.bridge import NO_MEDIA_S, PLAYED_S
 from core.errors import (
     AGENT_ENDED,
     CLIENT_LEFT,
+    OPERATOR_ENDED,
     PAGE_CLOSED,
     AtCapacity,
     BudgetExhausted,
@@ -123,6 +124,14 @@ def test_a_long_goodbye_is_not_cut_off() -> None:
 
 
 # ------------------------------------------------------------------ trouble
+
+
+def test_a_call_the_operator_ends_is_not_cut_off_without_a_word() -> None:
+    """The caller hears the clip to its end; the end is told as the agent's own, in whose answer it comes."""
+    call = talk().begins_answer("r1", "i1").says("r1", "i1", "As I was saying", 4000)
+    call.ends(OPERATOR_ENDED)
+    assert call.until("hang up") >= APOLOGY_S
+    assert call.log[-2:] == ["hang up", "close 1000 agent_ended"]
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)

@@ -46,7 +46,7 @@ def test_every_end_that_is_not_normal_says_what_to_do(error: type[GatewayError])
     assert ending.side in {"client", "upstream", "server", "limit"}
 
 
-@pytest.mark.parametrize("ending", [errors.CLIENT_LEFT, errors.PAGE_CLOSED, errors.AGENT_ENDED])
+@pytest.mark.parametrize("ending", [errors.CLIENT_LEFT, errors.PAGE_CLOSED, errors.AGENT_ENDED, errors.OPERATOR_ENDED])
 def test_normal_ends_are_silent(ending: errors.Ending) -> None:
     """No error event precedes a normal close."""
     assert ending.is_normal

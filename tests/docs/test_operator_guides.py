@@ -20,7 +20,7 @@ DEPLOY = ROOT / "deploy"
 GRID_COLUMNS = 24
 """Of a Grafana dashboard."""
 
-NAMES_OF_PAGES = ("deploy", "operations", "security")
+NAMES_OF_PAGES = ("deploy", "monitoring", "operations", "security")
 PAGES = {name: (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in NAMES_OF_PAGES}
 
 OTHER_WORDS = {"RESTART", "TERM", "HUP", "READY"}
@@ -53,7 +53,7 @@ def test_files_exist(page: str) -> None:
 def test_every_file_for_deploying_is_told() -> None:
     """Nothing lies in deploy/ that the page does not name, but for parts of what it names."""
     parts = {"install-site.sh", "nginx-challenge.conf", "container-entry.sh"}
-    told = PAGES["deploy"] + PAGES["operations"]
+    told = PAGES["deploy"] + PAGES["monitoring"] + PAGES["operations"]
     there = {path.name for path in (ROOT / "deploy").iterdir() if path.is_file()}
     assert {name for name in there if name not in told} - parts == set()
 
@@ -81,7 +81,7 @@ def test_metrics_and_end_reasons_of_the_alerts_exist() -> None:
     """An alert, or a panel, on a metric nobody writes would never show anything."""
     named = {name for text in expressions() for name in re.findall(r"\b(?:voice|process)_[a-z0-9_]+", text)}
     assert len(expressions()) > 20 and named - written_families() == set()
-    page = set(re.findall(r"\bvoice_(?!admin)[a-z0-9_]+", PAGES["operations"]))
+    page = set(re.findall(r"\bvoice_(?!admin)[a-z0-9_]+", PAGES["operations"] + PAGES["monitoring"]))
     assert page - written_families() == set()
     chosen = re.findall(r'end_reason=~"([^"]+)"', "\n".join(expressions()))
     reasons = {word for each in chosen for word in each.split("|")}
@@ -91,7 +91,23 @@ def test_metrics_and_end_reasons_of_the_alerts_exist() -> None:
 def test_every_alert_is_explained() -> None:
     """The table of the page has exactly the alerts of the file."""
     alerts = re.findall(r"- alert: (\w+)", (DEPLOY / "prometheus-alerts.yml").read_text(encoding="utf-8"))
-    assert re.findall(r"^\| `(Voice\w+)`", PAGES["operations"], re.M) == alerts
+    assert re.findall(r"^\| `(Voice\w+)`", PAGES["monitoring"], re.M) == alerts
+
+
+def test_every_metric_is_explained() -> None:
+    """The table of the page has exactly the metrics a server writes, each with its labels."""
+    metrics = Metrics()
+    metrics.watch_spool(lambda: 0, lambda: 0.0)
+    metrics.watch_loop(lambda: 0.0)
+    metrics.watch_log(lambda: 0)
+    written = {}
+    for family in metrics._registry.collect():
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        written[name] = {label for sample in family.samples for label in sample.labels} - {"le"}
+    rows = re.findall(r"^\| `((?:voice|process)_\w+)` \|([^|]*)\|", PAGES["monitoring"], re.M)
+    told = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+    assert len(rows) == len(told) and set(told) == set(written)
+    assert {name: told[name] for name, labels in written.items() if labels} == {n: x for n, x in written.items() if x}
 
 
 def test_panels_have_places_of_their_own() -> None:

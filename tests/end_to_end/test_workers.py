@@ -358,3 +358,46 @@ def test_port_that_is_taken_is_not_shared(fleet: Fleet) -> None:
     """A second server on the same port cannot start, although its sockets could be shared."""
     returned, output = outcome({"PORT": str(fleet.port), "HEALTH_PORT": "0"})
     assert returned == 1 and "cannot start" in output
+
+
+def test_worker_stopped_alone_leaves_the_port_to_the_other() -> None:
+    """Its session goes on, everybody new gets in at the other worker, and when it has ended it is started again."""
+    with Fleet() as fleet, ExitStack() as stack:
+        here, there = fleet.workers()
+        talking, conversation_id = fleet.browser_on(here)
+        stack.callback(talking.drop)
+        before = fleet.worker_pid(here)
+        os.kill(before, signal.SIGTERM)
+        talking.until("gateway.notice")
+        assert eventually(lambda: listeners(fleet.port) == 1, 5.0)
+        for _ in range(ROUNDS):
+            with Browser(fleet) as browser:  # type: ignore[arg-type]
+                assert fleet.worker_of(browser.live()) == there
+                browser.leave()
+            assert httpx.get(f"{fleet.health_url}/ready", trust_env=False).status_code == 200
+        talking.type_text("are you there")
+        assert talking.answer() and fleet.worker_of(conversation_id) == here
+        talking.leave()
+        assert eventually(lambda: listeners(fleet.port) == 2 and fleet.worker_pid(here) != before, 15.0)
+
+
+def test_workers_stopped_one_by_one_still_say_why() -> None:
+    """The last worker keeps the port, since nobody would answer in its stead: not ready, and 1012 to who comes."""
+    with Fleet({"DRAIN_TIMEOUT": "60"}) as fleet, ExitStack() as stack:
+        for worker in fleet.workers():
+            stack.callback(fleet.browser_on(worker)[0].drop)
+        first, last = (fleet.worker_pid(worker) for worker in fleet.workers())
+        os.kill(first, signal.SIGTERM)
+        assert eventually(lambda: listeners(fleet.port) == 1, 5.0)
+        os.kill(last, signal.SIGTERM)
+        ready = f"{fleet.health_url}/ready"
+        assert eventually(lambda: httpx.get(ready, trust_env=False).status_code == 503, 5.0)
+        with Browser(fleet) as late:  # type: ignore[arg-type]
+            assert late.end().code == 1012
+
+
+def listeners(port: int) -> int:
+    """Return how many sockets of this machine listen on a port of 127.0.0.1."""
+    local = f"0100007F:{port:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[1] == local and row[3] == "0A" for row in rows)

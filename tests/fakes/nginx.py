@@ -30,7 +30,9 @@ from cli.local_postgres import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "deploy" / "nginx.conf"
+ADMIN_SITE = ROOT / "deploy" / "nginx-admin.conf"
 NAME = "voice.example.com"
+ADMIN_NAME = "admin.example.com"
 DEADLINE_S = 10.0
 
 
@@ -43,7 +45,7 @@ def nginx_program() -> str:
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
-    """Write a certificate for the example name, good for a day, and its key; returns both paths."""
+    """Write a certificate for the example names, good for a day, and its key; returns both paths."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
     now = datetime.datetime.now(datetime.UTC)
@@ -51,7 +53,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
         x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
         .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME), x509.DNSName(ADMIN_NAME)]), critical=False)
         .sign(key, hashes.SHA256())
     )  # fmt: skip
     chain, private = folder / "chain.pem", folder / "key.pem"
@@ -62,9 +64,9 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     return chain, private
 
 
-def site(chain: Path, key: Path, *, logs: str, https_port: int, http_port: int) -> str:
-    """Return the shipped site with other places in it."""
-    text = SITE.read_text(encoding="utf-8")
+def site(chain: Path, key: Path, *, logs: str, https_port: int, http_port: int, shipped: Path = SITE) -> str:
+    """Return a shipped site with other places in it."""
+    text = shipped.read_text(encoding="utf-8")
     text = re.sub(r"ssl_certificate \S+;", f"ssl_certificate {chain};", text)
     text = re.sub(r"ssl_certificate_key \S+;", f"ssl_certificate_key {key};", text)
     text = re.sub(r" *listen \[::\].*\n", "", text)
@@ -80,9 +82,12 @@ class Nginx:
         folder: Empty folder for its configuration and logs.
         ports: Where the instances of the voice server listen; the shipped site names 8081 and 8082.
         error_level: Level of the error log in place of the shipped `crit`, to see what it would hold.
+        admin_port: Where the operator's page listens; without it the second site is left out.
     """
 
-    def __init__(self, folder: Path, ports: list[int], *, error_level: str = "crit") -> None:
+    def __init__(
+        self, folder: Path, ports: list[int], *, error_level: str = "crit", admin_port: int | None = None
+    ) -> None:
         self._program, self._folder = nginx_program(), folder
         self.https_port, self.http_port = free_port(), free_port()
         self._chain, key = certificate(folder)
@@ -91,6 +96,12 @@ class Nginx:
         text, replaced = re.subn(r"(    server 127\.0\.0\.1:\d+ max_fails=0;\n)+", servers, text)
         assert replaced == 1, "the shipped site names its instances in one place"
         (folder / "site.conf").write_text(text.replace(" crit;", f" {error_level};"), encoding="utf-8")
+        if admin_port is not None:
+            text = site(self._chain, key, logs=str(folder), https_port=self.https_port, http_port=self.http_port,
+                        shipped=ADMIN_SITE)  # fmt: skip
+            assert "proxy_pass http://127.0.0.1:8084;" in text
+            with (folder / "site.conf").open("a", encoding="utf-8") as sites:
+                sites.write(text.replace("127.0.0.1:8084", f"127.0.0.1:{admin_port}"))
         temp = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi",
                                                                            "scgi"))  # fmt: skip
         user = "user root;\n" if os.geteuid() == 0 else ""
@@ -110,15 +121,16 @@ class Nginx:
         """Return the command line of nginx with this configuration."""
         return [self._program, *more, "-p", str(self._folder), "-c", str(self._folder / "nginx.conf")]
 
-    def connect(self, source: str = "127.0.0.1") -> ssl.SSLSocket:
+    def connect(self, source: str = "127.0.0.1", name: str = NAME) -> ssl.SSLSocket:
         """Return a TLS connection to it.
 
         Args:
             source: Address of loopback to come from; limits are by address.
+            name: Which of the sites is meant.
         """
         context = ssl.create_default_context(cafile=str(self._chain))
         plain = socket.create_connection(("127.0.0.1", self.https_port), timeout=DEADLINE_S, source_address=(source, 0))
-        return context.wrap_socket(plain, server_hostname=NAME)
+        return context.wrap_socket(plain, server_hostname=name)
 
     def get(self, path: str, source: str = "127.0.0.1", method: str = "GET") -> bytes:
         """Return the whole answer to a request, head and body."""

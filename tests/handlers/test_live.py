@@ -15,7 +15,7 @@ from simulator.audio import rms, samples_of
 from simulator.twilio_caller import Speak
 from tests.fakes.browser import INSTRUCTIONS_CANARY, PLAIN_ID, TOOLED_ID, USER_ID, Browser, eventually
 from tests.fakes.gateway import Gateway
-from tests.fakes.phone_gateway import SPEECH, PhoneGateway, Ring
+from tests.fakes.phone_gateway import SPEECH, PhoneGateway, Ring, heard_apology
 
 NOBODY = "00000000-0000-4000-8000-00000000dead"
 
@@ -139,6 +139,7 @@ def test_call_is_seen_and_hung_up() -> None:
         assert eventually(lambda: session_rows(gateway)[0]["level_in"] > 0.005, 10.0)
         assert ask(gateway, f"/sessions/{row['conversation_id']}/end", "POST", {}).status == 200
         assert call.conversation["end_reason"] == call.row["end_reason"] == "agent_ended"
+        assert heard_apology(call), "nobody is hung up on without a word"
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", f"/sessions/{NOBODY}"), ("POST", f"/sessions/{NOBODY}/end")])

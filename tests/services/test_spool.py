@@ -708,6 +708,36 @@ def test_queue_to_the_disk_is_bounded(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_writes_of_a_quiet_server_are_prompt_and_those_of_a_busy_one_are_few(tmp_path: Path) -> None:
+    """A turn is on disk within moments while few talk; where many do, ten writes a second are enough for all."""
+
+    async def run() -> None:
+        spool = await Spool.open(tmp_path / "a.spool")
+        of = ConversationRow(str(uuid4()), str(uuid4()), str(uuid4()), "browser", START)
+        submit, writes = spool._file.submit, 0
+
+        def counted(job: Any) -> Any:
+            nonlocal writes
+            writes += 1
+            return submit(job)
+
+        spool._file.submit = counted  # type: ignore[method-assign]
+        began = time.monotonic()
+        await spool.put_nowait(of)
+        assert time.monotonic() - began < 0.1  # 0.02 s, and a commit on a busy machine
+        began, number = time.monotonic(), 0
+        while time.monotonic() - began < 1.5:
+            spool.put_nowait(message(of, number))
+            number += 1
+            await asyncio.sleep(0.005)
+        assert 8 <= writes <= 26  # 15 of 1.5 s, 5 of a burst, and a margin for timers
+        await spool.put_nowait(message(of, number))
+        assert spool.stats().pending == number + 2
+        await spool.close(0)
+
+    asyncio.run(run())
+
+
 def test_message_ids_are_the_same_everywhere() -> None:
     """The id of an item depends on conversation and item alone."""
     conversation = "6f1c7c1e-6d0a-4d0f-9d36-0b8f6d5f2a11"

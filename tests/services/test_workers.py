@@ -27,7 +27,8 @@ async def main():
     {before}
     listen(seat.doors)
     done = asyncio.Event()
-    orders = {{"drain": {drain}, "force": done.set, "forget": lambda: os.write(1, b"forget ")}}
+    orders = {{"drain": {drain}, "force": done.set, "forget": lambda: os.write(1, b"forget "),
+              "leave": lambda: [one.close() for one in (*seat.doors, *seat.health)]}}
     seat.report_to_parent(lambda: {{"browser": seat.number + 1}}, orders)
     {after}
     await done.wait()
@@ -145,6 +146,36 @@ def test_first_worker_that_cannot_start_ends_the_parent(status: int, passed_on: 
             assert await supervisor.run() == passed_on
 
     asyncio.run(scenario())
+
+
+def test_worker_that_ends_by_itself_leaves_the_port_when_another_stays() -> None:
+    """Its sockets are closed on both sides; the last one that listens is not let go, and is asked in vain."""
+
+    async def check(supervisor: Supervisor, told: list[Any]) -> None:
+        assert await eventually(lambda: supervisor.is_ready)
+        port = supervisor._workers[0].seat.port
+        assert listeners(port) == 2
+        first, last = supervisor._workers
+        supervisor._let_leave(first)
+        assert await eventually(lambda: listeners(port) == 1)
+        supervisor._let_leave(last)
+        await asyncio.sleep(0)
+        assert first.seat.doors[0].fileno() == -1 and last.seat.doors[0].fileno() != -1 and listeners(port) == 1
+
+    assert supervise(command(), check) == 0
+
+
+def test_worker_asks_its_parent_to_let_it_leave() -> None:
+    """What a worker says when it is told to stop alone reaches the parent, which answers."""
+
+    async def check(supervisor: Supervisor, told: list[Any]) -> None:
+        assert await eventually(lambda: supervisor.is_ready)
+        port = supervisor._workers[0].seat.port
+        assert await eventually(lambda: listeners(port) == 1)
+        assert [worker.is_leaving for worker in supervisor._workers] == [False, True]
+
+    asks = "asyncio.get_running_loop().call_later(0.5, seat.ask_to_leave) if seat.number == 1 else None"
+    assert supervise(command(after=asks), check) == 0
 
 
 def test_worker_that_is_silent_does_not_answer_and_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
