@@ -150,13 +150,15 @@ class Answers:
     def heard(self, now: float) -> list[Turn]:
         """Return the turns of answers that have been heard to their end by now."""
         self.heard_at = None
-        if self._playback.ends_at(now) > now:
-            self.heard_at = self._playback.ends_at(now) + HEARD_SLACK_S
         turns: list[Turn] = []
         for item_id in self._transcript.open_answers():
+            if item_id not in self._done or item_id in self._cuts:
+                continue
             heard = self._playback.heard(item_id, now)
-            if item_id in self._done and item_id not in self._cuts and heard.is_whole:
+            if heard.is_whole:
                 turns += self._close(heard)
+            elif self._playback.ends_at(now) > now:
+                self.heard_at = self._playback.ends_at(now) + HEARD_SLACK_S
         return turns
 
     def upstream_lost(self, now: float) -> list[Turn]:

@@ -30,6 +30,10 @@ from services.vault import KeyUnavailable
 JITTER = 0.25
 """Share by which waits before a retry are spread, so that sessions lost together do not come back together."""
 
+TIMER_GRAIN_S = 0.001
+"""Added to every timer: uvloop's count whole milliseconds and may ring one early. Rung too early, a session would be
+asked again and again until its deadline is there, a dozen times for each."""
+
 FLUSH_S = 2.0
 """How long a client that reads slowly may take to fetch what was said before the socket is closed."""
 
@@ -327,7 +331,8 @@ class Relay:
         self._disarm()
         if at is not None:
             self._timer_at = at
-            self._timer = self._loop.call_later(max(0.0, at - time.monotonic()), self._safely, self._time_passed)
+            wait_s = max(0.0, at - time.monotonic()) + TIMER_GRAIN_S
+            self._timer = self._loop.call_later(wait_s, self._safely, self._time_passed)
 
     def _disarm(self) -> None:
         if self._timer is not None:

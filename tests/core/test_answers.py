@@ -43,6 +43,18 @@ def test_an_answer_is_stored_when_it_was_heard_and_not_when_it_was_sent() -> Non
     assert scene.answers.heard(9.0) == []
 
 
+def test_an_answer_that_was_heard_sets_no_deadline_while_the_next_one_sounds() -> None:
+    """What flows now is looked at when its response is done, not all the time."""
+    scene = Scene()
+    scene.speaks("i1")
+    scene.answers.response_done("r1", "completed", 0.1)
+    scene.speaks("i2", 5, response="r2", now=1.1)
+    [turn] = scene.answers.heard(1.3)
+    assert turn.item_id == "i1" and scene.answers.heard_at is None
+    scene.answers.response_done("r2", "completed", 1.4)
+    assert scene.answers.heard_at == pytest.approx(6.1 + HEARD_SLACK_S)
+
+
 def test_an_answer_announced_before_its_response_is_known_finds_it_later() -> None:
     """The order of the two announcements of an item does not matter."""
     scene = Scene()

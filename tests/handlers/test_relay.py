@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 import uuid
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import uvloop
 
 from core.commands import Close, Command, OpenUpstream, SendClient, SendUpstream, tell
 from core.errors import AGENT_ENDED, CLIENT_LEFT, InternalError
@@ -222,6 +224,40 @@ def test_link_that_opens_too_late_is_closed(gateway):
 
     gateway.run(scenario())
     assert not gateway.simulator.sessions
+
+
+class Waiting(Scripted):
+    """A session with one deadline after another, 3.4 ms apart."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.left = count
+        self.rung: list[bool] = []
+        self.next_deadline = time.monotonic() + 0.0034
+
+    def time_passed(self, now: float) -> list[Command]:
+        """Note whether it was time, and go on to the next."""
+        assert self.next_deadline is not None
+        self.rung.append(now >= self.next_deadline)
+        if self.rung[-1]:
+            self.left -= 1
+            self.next_deadline = now + 0.0034 if self.left else None
+        return []
+
+
+def test_timer_does_not_ring_again_and_again(gateway):
+    """uvloop's timers count whole milliseconds; a session is asked about once for each deadline."""
+
+    async def scenario() -> None:
+        session = Waiting(30)
+        relay_of(gateway, session, [], []).begin()
+        async with asyncio.timeout(5):
+            while session.left:  # noqa: ASYNC110 - the session is as pure as a real one
+                await asyncio.sleep(0.01)
+        assert session.rung.count(True) == 30
+        assert session.rung.count(False) <= 15  # a loop that is late itself may ring early; without the grain: hundreds
+
+    uvloop.run(scenario())
 
 
 def test_unknown_command_is_a_bug(gateway):
