@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from core.commands import SendUpstream
+from core.session import BrowserSession
 from tests.dialogue import Dialogue, told
 
 
@@ -26,10 +27,10 @@ def test_a_command_nobody_expected_fails() -> None:
     Dialogue().live().lost().gives("close upstream", "client: notice reconnecting", "open 2 after 0.4 s")
 
 
-def test_an_endless_deadline_is_found() -> None:
+def test_an_endless_deadline_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A deadline that is set again and again for the same time does not hang the test."""
     talk = Dialogue().live()
-    talk.session.time_passed = lambda now: []  # type: ignore[method-assign]
+    monkeypatch.setattr(BrowserSession, "time_passed", lambda session, now: [])
     with pytest.raises(AssertionError, match="deadlines"):
         talk.later(9999)
 
