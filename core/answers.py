@@ -157,7 +157,7 @@ class Answers:
             heard = self._playback.heard(item_id, now)
             if heard.is_whole:
                 turns += self._close(heard)
-            elif self._playback.ends_at(now) > now:
+            else:
                 self.heard_at = self._playback.ends_at(now) + HEARD_SLACK_S
         return turns
 

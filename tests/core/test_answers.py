@@ -55,6 +55,18 @@ def test_an_answer_that_was_heard_sets_no_deadline_while_the_next_one_sounds() -
     assert scene.answers.heard_at == pytest.approx(6.1 + HEARD_SLACK_S)
 
 
+def test_an_answer_looked_at_within_its_last_millisecond_is_looked_at_again() -> None:
+    """A report may move the end to the very moment of the look; the answer must not stay open until the session ends."""
+    scene = Scene()
+    scene.speaks("i1", 3)
+    scene.answers.response_done("r1", "completed", 0.1)
+    scene.playback.acknowledged("i1", 0, 1.1)
+    now = scene.playback.ended_at
+    assert scene.answers.heard(now) == []
+    assert scene.answers.heard_at == pytest.approx(now + HEARD_SLACK_S)
+    assert scene.answers.heard(now + HEARD_SLACK_S) and scene.answers.heard_at is None
+
+
 def test_an_answer_announced_before_its_response_is_known_finds_it_later() -> None:
     """The order of the two announcements of an item does not matter."""
     scene = Scene()
