@@ -58,7 +58,7 @@ class Marks:
             item_id: Item the audio belongs to.
             sent_ms: How much of that item was sent, with this piece.
         """
-        if self._out and item_id == self._marked.item_id and sent_ms - self._marked.played_ms < MARK_MS:
+        if item_id == self._marked.item_id and sent_ms - self._marked.played_ms < MARK_MS:
             self._unmarked_ms = sent_ms
             return None
         return self.next(item_id, sent_ms)
