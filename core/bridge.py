@@ -112,14 +112,13 @@ class PhoneBridge(WithoutScreen):
 
     def forward_audio(self, frame: bytes, now: float) -> bytes | None:
         """Return audio as the voice service takes it, empty while it is joined; None when the frame must be read."""
-        if not self.conversation.is_live or self._caller:
+        if self.conversation.state != "live":
             return None
         head = self._media_reader.read(frame)
-        if head is None or not head.payload or self._caller.gap_ms(head.timestamp_ms):
+        payload = None if head is None else self._caller.take(head.timestamp_ms, head.payload)
+        if payload is None:
             return None
-        self._caller.took(head.timestamp_ms, head.audio_bytes)
         self._media_at = now
-        payload = self._caller.join(head.payload)
         return twilio.append_from_media(payload) if payload else b""
 
     def client_received(self, frame: bytes, now: float) -> list[Command]:

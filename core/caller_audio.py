@@ -61,15 +61,25 @@ class CallerAudio:
         self.took(timestamp_ms, len(audio))
         return self.take_joined() + silence + audio
 
-    def join(self, payload: bytes) -> bytes:
-        """Join a frame to those before it; return the base64 of a piece that is long enough, or nothing.
+    def take(self, timestamp_ms: int, payload: bytes) -> bytes | None:
+        """Take a frame that simply goes on; return the base64 of a piece that is long enough, or nothing yet.
 
         Args:
+            timestamp_ms: Of the frame, on the media clock.
             payload: Base64 of mu-law.
+
+        Returns:
+            None, and nothing was taken, when the frame does not simply go on: audio is kept that goes first, there is a
+            hole before the frame, or it holds no audio.
         """
+        ends_ms = timestamp_ms if self._ends_ms is None else self._ends_ms
+        if self._held or timestamp_ms - ends_ms >= MIN_GAP_MS or not payload:
+            return None
+        audio = a2b_base64(payload)
+        self._ends_ms = max(ends_ms, timestamp_ms + len(audio) // BYTES_PER_MS)
         if self._piece_bytes <= FRAME_BYTES and not self._joined:
             return payload
-        self._joined += a2b_base64(payload)
+        self._joined += audio
         return b2a_base64(self.take_joined(), newline=False) if len(self._joined) >= self._piece_bytes else b""
 
     def take_joined(self) -> bytes:

@@ -245,11 +245,6 @@ class MediaHead(NamedTuple):
     timestamp_ms: int
     payload: bytes
 
-    @property
-    def audio_bytes(self) -> int:
-        """Bytes of audio the payload decodes to."""
-        return len(self.payload) * 3 // 4 - self.payload[-2:].count(b"=")
-
 
 def media_payload(frame: bytes, stream_sid: str) -> MediaHead | None:
     """Return the caller's audio of a message in exactly Twilio's shape, or None: then `read_message` must decide.

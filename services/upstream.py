@@ -158,7 +158,11 @@ class Link(picows.WSListener):
         if frame.rsv1 or frame.rsv2 or frame.rsv3:  # no extension was offered; picows lets them pass
             self._refuse(transport, picows.WSCloseCode.PROTOCOL_ERROR)
         elif kind == _TEXT and frame.fin and not self._parts and not self._is_over:
-            self._hand_on(transport, frame.get_payload_as_bytes())
+            message = frame.get_payload_as_bytes()
+            if message.isascii():  # asked here too: a call less for every piece of audio
+                self._on_message(message)
+            else:
+                self._hand_on(transport, message)
         elif kind == picows.WSMsgType.CLOSE:
             self._closed(transport, frame)
         elif kind == picows.WSMsgType.PING:

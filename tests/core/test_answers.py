@@ -56,7 +56,7 @@ def test_an_answer_that_was_heard_sets_no_deadline_while_the_next_one_sounds() -
 
 
 def test_an_answer_looked_at_within_its_last_millisecond_is_looked_at_again() -> None:
-    """A report may move the end to the very moment of the look; the answer must not stay open until the session ends."""
+    """A report may move the end to the moment of the look; the answer must not stay open until the session ends."""
     scene = Scene()
     scene.speaks("i1", 3)
     scene.answers.response_done("r1", "completed", 0.1)

@@ -50,20 +50,30 @@ def test_frames_are_joined_to_pieces() -> None:
     """Of three frames the third completes a piece of 60 ms; not a byte is lost or changed."""
     audio = CallerAudio(60)
     frames = [bytes([number]) * 160 for number in range(3)]
-    pieces = [audio.join(b64encode(frame)) for frame in frames]
-    assert pieces[:2] == [b"", b""] and b64decode(pieces[2]) == b"".join(frames)
+    pieces = [audio.take(20 * number, b64encode(frame)) for number, frame in enumerate(frames)]
+    assert pieces[:2] == [b"", b""] and b64decode(pieces[2] or b"") == b"".join(frames)
 
 
 def test_pieces_of_one_frame_are_not_read() -> None:
     """With 20 ms the base64 goes on as it came."""
     payload = b64encode(FRAME)
-    assert CallerAudio(20).join(payload) is payload
+    assert CallerAudio(20).take(0, payload) is payload
 
 
 def test_what_waits_to_be_joined_goes_before_what_comes() -> None:
     """A hole, or audio that has to be kept, takes the frames before it along."""
     audio = CallerAudio(40)
-    audio.took(0, 160)
-    assert audio.join(b64encode(b"a" * 160)) == b""
+    assert audio.take(0, b64encode(b"a" * 160)) == b""
     assert audio.filled(40, b"c" * 160) == b"a" * 160 + b"\xff" * 160 + b"c" * 160
     assert audio.take_joined() == b""
+
+
+def test_what_does_not_simply_go_on_is_not_taken() -> None:
+    """A hole before a frame, no audio in it, or audio that must go first: nothing of the frame is counted."""
+    audio, payload = CallerAudio(20), b64encode(FRAME)
+    assert audio.take(0, payload) == payload
+    assert audio.take(40, payload) is None and audio.take(20, b"") is None
+    audio.hold(b"kept")
+    assert audio.take(20, payload) is None
+    audio.release()
+    assert audio.take(20, payload) == payload
