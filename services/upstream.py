@@ -32,6 +32,12 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 READ_BUFFER_BYTES = 4096
 """Of one link at its begin: an audio delta of 20 ms fits in; it grows to what comes."""
 
+TLS_BUFFER_BYTES = 16_384 + 64
+"""What is encrypted, each way, between the socket and TLS: one record with its head. aiofastnet's own 257 KiB each way
+cost a map and its pages for each link. Source: RFC 8446, section 5.1."""
+
+_TLS_BUFFERS = ("ssl_incoming_bio_size", "ssl_outgoing_bio_size")
+
 MAX_BACKLOG_BYTES = 1_048_576
 """Unsent bytes towards a service that does not read: 16 s of audio. Beyond it audio is dropped, and at twice that much
 the link is taken for dead."""
@@ -258,6 +264,7 @@ class Upstream:
     def __init__(self, url: str) -> None:
         self._url = url
         self._tls = ssl.create_default_context() if url.startswith("wss:") else None
+        self._tls_sizes: dict[str, Any] = dict.fromkeys(_TLS_BUFFERS, TLS_BUFFER_BYTES) if self._tls else {}
 
     async def open(self, target: Target) -> Link:
         """Return an open link within `HANDSHAKE_S`; call its `listen` next.
@@ -304,6 +311,7 @@ class Upstream:
             max_redirects=0,
             read_buffer_init_size=READ_BUFFER_BYTES,
             socket_factory=dialer.dial,
+            **self._tls_sizes,
         )
 
     def _address(self, model: str) -> str:

@@ -24,6 +24,7 @@ BROUGHT_BY = {"postgrest": "supabase", "referencing": "jsonschema", "httpcore": 
 """Modules that are imported by name and come with a package of the list; a test checks that they do."""
 
 NOT_IMPORTED = {
+    "aiofastnet": "picows, which brings it, takes its options",
     "aiosqlite": "SQLAlchemy finds it by the name of the driver",
     "tzdata": "zoneinfo finds it by itself, where the system has no time zones",
 }

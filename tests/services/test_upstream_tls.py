@@ -14,7 +14,8 @@ from core.recovery import Loss
 from services import upstream as upstream_module
 from services.upstream import Target, Upstream, UpstreamError
 from tests.fakes.certificates import certificate
-from tests.fakes.scripted_upstream import LOOPS, Peer, ScriptedUpstream, idle
+from tests.fakes.raw_websocket import TEXT
+from tests.fakes.scripted_upstream import LOOPS, Heard, Peer, ScriptedUpstream, idle, until
 
 TARGET = Target("sk-secret-key-of-the-test", "gpt-realtime-2.1")
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -58,6 +59,26 @@ def test_small_messages_are_not_held_back(run, tls, is_tls):
             link = await trusting(service.url, tls[1]).open(TARGET)
             sock = link._transport.underlying_transport.get_extra_info("socket")
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            link.close()
+
+    run(scenario())
+
+
+def test_messages_larger_than_the_buffers_of_tls_go_both_ways(run, tls):
+    """One record fits in a buffer; whole audio of an item, and a long configuration, take hundreds."""
+    got: list[tuple[int, bytes]] = []
+
+    async def talk(peer: Peer) -> None:
+        await peer.upgrade()
+        await peer.send(TEXT, b"x" * 3_000_000)
+        got.append(await peer.receive())
+
+    async def scenario():
+        async with ScriptedUpstream(talk, tls=tls[0]) as service:
+            heard = Heard(link := await trusting(service.url, tls[1]).open(TARGET))
+            assert link.send(b"y" * 700_000)
+            await until(lambda: heard.messages and got)
+            assert heard.messages == [b"x" * 3_000_000] and got == [(TEXT, b"y" * 700_000)]
             link.close()
 
     run(scenario())
