@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from tornado.httputil import HTTPHeaders
 from tornado.web import HTTPError
 from tornado.websocket import WebSocketHandler, WebSocketProtocol
 
@@ -45,8 +46,16 @@ PING_TIMEOUT_S = 15.0
 MAX_MESSAGE_BYTES = 1_048_576
 """Frame limit: 16 s of PCM16 audio in one piece, where 20 to 100 ms are usual."""
 
+_NO_HEADERS = HTTPHeaders()
+"""Stands for those of a handshake that is over."""
+
+
 class Door(WebSocketHandler):
     """A WebSocket door; subclasses say how a connection is identified and configured."""
+
+    # As with StrictProtocol: beside Tornado's names, not among them.
+    __slots__ = ("_early", "_is_over", "_place", "_protocol", "_setup", "_told_too_early", "_trace", "connection_id",
+                 "context", "relay")  # fmt: skip
 
     channel = "browser"
 
@@ -175,6 +184,14 @@ class Door(WebSocketHandler):
                 relay.client_received(frame)
         if self._protocol is not None:
             self._protocol.deliver = relay.client_received
+        self._forget_request()
+
+    def _forget_request(self) -> None:
+        """Let go of the handshake: a session needs no more of it, and it is 3 KB with a token in it."""
+        request = self.request
+        request.uri = request.path = request.query = ""
+        request.headers = self._headers = _NO_HEADERS
+        request.arguments = request.query_arguments = request.body_arguments = {}
 
     async def _settle(self, relay: Relay) -> None:
         """Note in the directory what is talked about; whoever goes on with it elsewhere at the same time gives way."""

@@ -50,6 +50,8 @@ class FastProtocol(StrictProtocol):
         write_out: Writes bytes to the socket as it stands; the stream sets it.
     """
 
+    __slots__ = ("_is_skipping", "_is_told", "_needed", "_rest", "_skipped", "write_out")
+
     stream: Any
 
     def __init__(self, like: WebSocketProtocol13, receiver: Receiver) -> None:

@@ -55,6 +55,7 @@ class Levels:
 
         An answer arrives faster than it plays, so while the agent speaks its level is the last one that was audible.
         """
+        relay.is_watched = True  # from here on; the first look at a session finds silence
         person, agent = self._seen.setdefault(relay, (_Seen(), _Seen()))
         audio_format = relay.session.conversation.plan.audio_format
         is_new = _look(person, relay.last_in, now)

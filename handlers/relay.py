@@ -53,14 +53,15 @@ class Relay:
         leg: The call's leg at the telephone company; None for browsers.
 
     Attributes:
-        last_in, last_out: The newest audio each way as it came, for whoever wants to see its level.
+        is_watched: Whether somebody looks at the session's levels; set by whoever does.
+        last_in, last_out: The newest audio each way as it came, while the session is watched.
         bytes_in: What the client has sent.
         ending: How the session ended; None before.
     """
 
     __slots__ = ("__weakref__", "_began", "_close", "_context", "_conversation", "_dropped", "_identity", "_key",
                  "_leg", "_link", "_loop", "_outbox", "_slow_told", "_spans", "_tasks", "_timer", "_timer_at",
-                 "bytes_in", "channel", "conversation_id", "ending", "last_in", "last_out", "session",
+                 "bytes_in", "channel", "conversation_id", "ending", "is_watched", "last_in", "last_out", "session",
                  "user_id")  # fmt: skip
 
     def __init__(
@@ -78,8 +79,7 @@ class Relay:
         self.user_id = identity.user_id
         self.conversation_id = identity.conversation_id
         self._conversation = session.conversation
-        self._outbox = outbox
-        self._identity = identity
+        self._outbox, self._identity = outbox, identity
         self._context = context
         self._close = close
         self._leg = leg
@@ -90,11 +90,10 @@ class Relay:
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._began = time.monotonic()
-        self._slow_told = 0.0
-        self._dropped = 0
+        self._slow_told, self._dropped = 0.0, 0
         self._spans = ResponseSpans(session.conversation)
-        self.last_in = b""
-        self.last_out = b""
+        self.is_watched = False
+        self.last_in = self.last_out = b""
         self.bytes_in = 0
         self.ending: Ending | None = None
 
@@ -117,7 +116,8 @@ class Relay:
             if audio is None:
                 self._perform(self.session.client_received(frame, now))
                 return
-            self.last_in = frame
+            if self.is_watched:
+                self.last_in = frame
             if audio and self._link is not None and not self._link.send_audio(audio):
                 self._context.metrics.dropped("upstream", 1)
         except Exception as error:  # noqa: BLE001 - logged and told by session_failed
@@ -184,7 +184,8 @@ class Relay:
                     elif words:
                         outbox.send(words)
                     return
-                self.last_out = frame
+                if self.is_watched:
+                    self.last_out = frame
                 if messages:
                     outbox.send_audio(messages[0])
                     if len(messages) > 1:
