@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import time
 
 import pytest
 
+from handlers.browser import BrowserDoor
 from tests.fakes.broken import HeldStore
 from tests.fakes.browser import (
     AGENTS,
@@ -241,6 +243,16 @@ def test_token_may_come_as_a_subprotocol(gateway):
     with Browser(gateway, token="", subprotocols=offered) as browser:
         assert browser.socket.getsubprotocol() == "realtime"
         browser.live()
+        browser.leave()
+
+
+def test_token_of_the_handshake_is_let_go_of(gateway):
+    """A live session holds neither address nor headers of its handshake."""
+    with Browser(gateway) as browser:
+        browser.live()
+        (door,) = (o for o in gc.get_objects() if type(o) is BrowserDoor and o.relay and not o.relay.ending)
+        request = door.request
+        assert (request.uri, request.query, dict(request.arguments), dict(request.headers)) == ("", "", {}, {})
         browser.leave()
 
 
