@@ -14,10 +14,9 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import httpx
-from postgrest import AsyncPostgrestClient
 from tornado.web import Application
 
 from core.agent import Agent
@@ -59,14 +58,16 @@ from services.spool import Spool, SpoolError
 from services.ssrf import guarded_client
 from services.store import Store, StoreError
 from services.supabase_client import open_data_client, open_http
-from services.supabase_store import SupabaseStore
 from services.systemd import Systemd, status_line
 from services.telephony import Accounts, Telephony
 from services.toolbox import KnowledgeSearch, Toolbox
 from services.traces import TracesUnavailable, open_traces
 from services.upstream import Upstream
-from services.vault import EnvironmentKey, KeySource, KeyUnavailable, VaultKey, VaultSecrets
+from services.vault import EnvironmentKey, KeySource, KeyUnavailable, ReadSecret
 from services.workers import DRAIN, FORCE, FORGET, LEAVE, ORPHANED, Seat, listen
+
+if TYPE_CHECKING:
+    from postgrest import AsyncPostgrestClient
 
 __all__ = ["Server", "assemble", "doors", "health_doors", "knowledge_search", "main", "run", "start"]
 
@@ -119,6 +120,8 @@ async def open_store(settings: Settings, data: AsyncPostgrestClient | None) -> S
     url = settings.database_url
     if url is None:
         assert data is not None  # read_settings asks for one of the two
+        from services.supabase_store import SupabaseStore
+
         return SupabaseStore(data)
     from services.sql_store import SqlStore, migrate  # SQLAlchemy: 27 MB and 0.2 s that Supabase alone does not need
 
@@ -128,6 +131,15 @@ async def open_store(settings: Settings, data: AsyncPostgrestClient | None) -> S
     elif not settings.is_production:
         await migrate(url)
     return store
+
+
+def key_sources(settings: Settings, data: AsyncPostgrestClient | None) -> tuple[KeySource, ReadSecret | None]:
+    """Return where the OpenAI key comes from, and what reads other secrets by their ids when there is a Vault."""
+    if data is None:
+        return EnvironmentKey(settings.openai_api_key or ""), None
+    from services.vault.supabase import VaultKey, VaultSecrets
+
+    return VaultKey(data), VaultSecrets(data).secret
 
 
 def knowledge_search(settings: Settings, http: httpx.AsyncClient, keys: KeySource) -> KnowledgeSearch:
@@ -157,8 +169,7 @@ async def assemble(settings: Settings, worker: str, *, simulated: bool = False) 
     if settings.supabase_url:
         data = open_data_client(settings.supabase_url, settings.supabase_service_key or "", http)
     store = await open_store(settings, data)
-    keys: KeySource = VaultKey(data) if data is not None else EnvironmentKey(settings.openai_api_key or "")
-    secrets = VaultSecrets(data) if data is not None else None
+    keys, secret_of = key_sources(settings, data)
     secret = None if settings.is_production else load_development_secret(settings.state_dir)
     verifier = Verifier.from_settings(settings, http if settings.supabase_url else None, secret)
     spool_file = Path(settings.state_dir) / spool_name(worker)
@@ -191,7 +202,7 @@ async def assemble(settings: Settings, worker: str, *, simulated: bool = False) 
         lag=lag,
         tickets=Tickets(directory=directory),
         accounts=Accounts(
-            settings.twilio_account_sid, settings.twilio_auth_token, secret=secrets.secret if secrets else None
+            settings.twilio_account_sid, settings.twilio_auth_token, secret=secret_of
         ),
         telephony=Telephony(http, base_url=settings.twilio_api_url, on_failure=_call_not_changed),
         main_app=main_app(settings, http),

@@ -23,7 +23,7 @@ from typing import Any
 
 from bench import costs
 from bench.child import ChildError
-from bench.figures import bars, of, parts, ratio, shapes, systems
+from bench.figures import STARTS, bars, of, parts, ratio, shapes, systems
 from bench.meters import machine
 from bench.rig import ATTEMPTS, NAMES, NotMeasured, Rig, Window
 from bench.shapes import CHANNELS, Channel
@@ -101,7 +101,7 @@ def _empty_run(options: argparse.Namespace) -> dict[str, Any]:
         "settings": {"sessions": options.sessions, "seconds": options.seconds, "rounds": options.rounds,
                      "latency_sessions": options.latency_sessions, "memory_sessions": MEMORY_SESSIONS,
                      "setup_sessions": SETUP_SESSIONS},
-        "load": [], "memory": [], "setup": [], "latency": [],
+        "load": [], "start": [], "memory": [], "setup": [], "latency": [],
     }  # fmt: skip
 
 
@@ -129,6 +129,10 @@ def _measure(
         kinds: tuple[tuple[str, Any, int], ...] = (
             ("memory", costs.memory, MEMORY_SESSIONS), ("setup", costs.setup, SETUP_SESSIONS),
         )  # fmt: skip
+        if channel == "browser" and not is_tls:
+            starts = [_costs(rig, costs.start, channel=channel, counts=dict.fromkeys(STARTS, 0))
+                      for _ in range(options.rounds)]  # fmt: skip
+            run["start"].append({**head, "rounds": starts})
         for kind, measure, count in kinds:
             counts = {name: count for name in COST_SYSTEMS if name in names}
             rounds = [_costs(rig, measure, channel=channel, counts=counts) for _ in range(options.rounds)]

@@ -17,19 +17,26 @@ TALKS = 3
 """Talk before memory is read lasts so many settling times: every buffer was in use."""
 
 
-def memory(rig: Rig, name: str, *, channel: Channel, sessions: int) -> dict[str, Any]:
-    """Return the memory a fresh process of a system takes at the start and for each session, in KiB.
+def start(rig: Rig, name: str, *, channel: Channel, sessions: int) -> dict[str, Any]:
+    """Return the resident memory of a system that has started and had no session, in KiB: `start_kib`.
 
-    Returns:
-        `start_kib` is resident; `idle_kib` and `talking_kib` are proportional memory a session.
+    Raises:
+        NotStarted: If the system did not start.
+    """
+    with rig.system(name) as system:
+        time.sleep(rig.settle_s)
+        start_kib, _ = memory_kib(system.pids)
+    return {"system": name, "start_kib": start_kib}
+
+
+def memory(rig: Rig, name: str, *, channel: Channel, sessions: int) -> dict[str, Any]:
+    """Return the proportional memory of each session of a system in KiB: `idle_kib` and `talking_kib`.
 
     Raises:
         NotMeasured: If not all sessions could be opened.
         NotStarted: If the system did not start.
     """
     with rig.system(name) as system:
-        time.sleep(rig.settle_s)
-        start_kib, _ = memory_kib(system.pids)
         rig.cycle(system, channel, count=WARM_UP)
         time.sleep(rig.settle_s)
         _, before = memory_kib(system.pids)
@@ -41,18 +48,18 @@ def memory(rig: Rig, name: str, *, channel: Channel, sessions: int) -> dict[str,
         _, talking = memory_kib(system.pids)
         rig.close()
     return {
-        "system": name, "sessions": sessions, "start_kib": start_kib,
+        "system": name, "sessions": sessions,
         "idle_kib": round((idle - before) / sessions, 1), "talking_kib": round((talking - before) / sessions, 1),
     }  # fmt: skip
 
 
 def setup(rig: Rig, name: str, *, channel: Channel, sessions: int) -> dict[str, Any]:
-    """Return what opening and closing a session costs a warm system.
+    """Return what opening a session costs a warm system, and what closing it does.
 
-    A session is opened, hears its first sound, and is closed; its last rows are written within the measured time.
+    Opening ends when the client has heard the first sound and the rows are written, closing with the last row.
 
     Returns:
-        `cpu_ms` for each session, and `per_s`: sessions a second that were opened and closed, a few at a time.
+        `cpu_ms` and `close_ms` for each session, and `per_s`: sessions opened a second, a few at a time.
 
     Raises:
         NotMeasured: If not all sessions could be opened.
@@ -61,12 +68,16 @@ def setup(rig: Rig, name: str, *, channel: Channel, sessions: int) -> dict[str, 
     with rig.system(name) as system:
         rig.cycle(system, channel, count=WARM_UP)
         time.sleep(rig.settle_s)
-        seats = system.seats(channel, sessions)
-        pids = system.pids
+        seats, pids = system.seats(channel, sessions), system.pids
         cpu, began = cpu_s(pids), time.monotonic()
-        rig.cycle(system, channel, count=sessions, seats=seats)
+        rig.open(system, channel, count=sessions, seats=seats)
         wall = time.monotonic() - began
         time.sleep(rig.settle_s)
-        used = cpu_s(pids) - cpu
-    return {"system": name, "sessions": sessions, "cpu_ms": round(used / sessions * 1000, 3),
-            "per_s": round(sessions / wall, 1)}  # fmt: skip
+        opened = cpu_s(pids)
+        rig.close()
+        time.sleep(rig.settle_s)
+        closed = cpu_s(pids)
+    return {
+        "system": name, "sessions": sessions, "cpu_ms": round((opened - cpu) / sessions * 1000, 3),
+        "close_ms": round((closed - opened) / sessions * 1000, 3), "per_s": round(sessions / wall, 1),
+    }  # fmt: skip

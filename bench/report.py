@@ -109,12 +109,12 @@ def _costs(run: Run) -> list[str]:
         rows = [
             (
                 WHO[name], _shown(of(memory, name, "idle_kib"), 0), _shown(of(memory, name, "talking_kib"), 0),
-                _shown(of(setup, name, "cpu_ms")), _shown(added_ms(latency, name, "p50_ms")),
-                _shown(added_ms(latency, name, "p99_ms"), 1),
+                _shown(of(setup, name, "cpu_ms")), _shown(of(setup, name, "close_ms")),
+                _shown(added_ms(latency, name, "p50_ms")), _shown(added_ms(latency, name, "p99_ms"), 1),
             )
             for name in systems(memory)
         ]  # fmt: skip
-        head = ("system", "KiB idle", "KiB talking", "set-up, ms CPU", "added p50, ms", "added p99, ms")
+        head = ("system", "KiB idle", "KiB talking", "set-up, ms CPU", "close, ms", "added p50, ms", "added p99, ms")
         lines += [_title(shape), "", *table(head, rows), ""]
     sessions = run["settings"]["latency_sessions"]
     if lines:

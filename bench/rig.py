@@ -157,19 +157,23 @@ class Rig:
     def system(self, name: str) -> System:
         """Return a system under test by its name in `NAMES`, not started yet."""
         rest: dict[str, Any] = {"is_tls": self._is_tls, "certificate": self._certificate}
+        if name == "ours-supabase":
+            return Ours(name, self._upstream_port, has_supabase=True, **rest)
         if name == "ours" or name.startswith("ours-"):
             return Ours(name, self._upstream_port, wire=name.partition("-")[2] or "fast", **rest)
         return {"nginx": Nginx, "naive": Naive, "direct": System}[name](name, self._upstream_port, **rest)
 
     # ------------------------------------------------------------------ sessions
 
-    def open(self, system: System, channel: Channel, *, count: int) -> None:
-        """Open sessions that can talk.
+    def open(
+        self, system: System, channel: Channel, *, count: int, seats: Sequence[Mapping[str, Any]] | None = None
+    ) -> None:
+        """Open sessions that can talk; `seats` when they were made before.
 
         Raises:
             NotMeasured: If not all of them could be opened.
         """
-        seats = system.seats(channel, count)
+        seats = seats if seats is not None else system.seats(channel, count)
         opened = self._clients.ask("open", channel=channel, seats=seats, delta_ms=self._delta_ms)
         if opened != count:
             raise NotMeasured(f"{system.name}: {opened} of {count} sessions opened: {self._clients.ask('read')}")

@@ -198,18 +198,28 @@ class Naive(System):
         return stand.call_seats(f"ws://127.0.0.1:{self.port}/call", count)
 
 
+SUPABASE = {
+    "DATABASE_URL": "",
+    "SUPABASE_URL": "http://127.0.0.1:9",  # the discard port
+    "SUPABASE_SERVICE_ROLE_KEY": "sb_secret_" + "of-nobody",
+}
+
+
 class Ours(System):
     """The real server: SQLite, development tokens, signed calls, transcripts, metrics, the preview dialect.
 
     Args:
         wire: `fast` or `tornado`, setting WIRE.
+        has_supabase: Whether it stores in Supabase instead, which here does not answer: enough to start, not to talk.
     """
 
     speaks_twilio = True
 
-    def __init__(self, name: str, upstream_port: int, *, wire: str = "fast", **rest: Any) -> None:
+    def __init__(
+        self, name: str, upstream_port: int, *, wire: str = "fast", has_supabase: bool = False, **rest: Any
+    ) -> None:
         super().__init__(name, upstream_port, **rest)
-        self._wire = wire
+        self._wire, self._has_supabase = wire, has_supabase
         self._stand = Stand(self.folder / "stand")
         self.health_port = 0
 
@@ -221,6 +231,7 @@ class Ours(System):
         self._stand.build()
         return {
             **self._stand.environment(),
+            **(SUPABASE if self._has_supabase else {}),
             **{key: value for key, value in super()._environment().items() if key in {"PATH", "SSL_CERT_FILE", "HOME"}},
             "PORT": str(self.port),
             "HEALTH_PORT": str(self.health_port),

@@ -26,7 +26,8 @@ from services.sql_store import SqlStore, pending
 from services.store import Store, StoreError
 from services.supabase_client import open_data_client, open_http
 from services.supabase_store import SupabaseStore
-from services.vault import EnvironmentKey, KeySource, KeyUnavailable, VaultKey, looks_like_a_key
+from services.vault import EnvironmentKey, KeySource, KeyUnavailable, looks_like_a_key
+from services.vault.supabase import VaultKey
 
 HANDSHAKE_S = 8.0
 """As long as the server itself waits."""

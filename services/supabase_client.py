@@ -6,8 +6,12 @@ It holds no sign-in: the postgrest module of supabase-py is used by itself, beca
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import httpx
-from postgrest import AsyncPostgrestClient
+
+if TYPE_CHECKING:
+    from postgrest import AsyncPostgrestClient
 
 MAX_CONNECTIONS = 20
 """Requests at a time; one takes 2 to 20 ms, so this is some 1000 a second. More wait for their turn."""
@@ -33,6 +37,8 @@ def open_data_client(supabase_url: str, service_key: str, http: httpx.AsyncClien
     Source: Supabase, "Understanding API keys": an `sb_secret_` key goes into `apikey` alone, a legacy key is a JWT and
     goes into `Authorization` too.
     """
+    from postgrest import AsyncPostgrestClient  # with pydantic 11 MB, which a database of its own does not need
+
     headers = {"apikey": service_key}
     if not service_key.startswith("sb_"):
         headers["Authorization"] = f"Bearer {service_key}"

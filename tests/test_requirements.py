@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -135,3 +136,10 @@ def test_installation_stays_small() -> None:
                 waiting.append((canonicalize_name(need.name), need.extras))
     packages = {package for package, _ in known}
     assert len(packages) <= LARGEST_INSTALLATION, sorted(packages)
+
+
+@pytest.mark.parametrize("package", ["sqlalchemy", "asyncpg", "postgrest", "pydantic", "opentelemetry"])
+def test_heavy_packages_are_loaded_by_those_who_need_them(package: str) -> None:
+    """Each store brings its own: 27 MB of SQL, 11 MB of Supabase; on a small droplet one of them is enough."""
+    code = f"import sys, server; sys.exit({package!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0

@@ -11,7 +11,7 @@ def run_of(**measured: Any) -> dict[str, Any]:
     """Return a run of one shape, browser over a plain upstream; kinds that are not given were not measured."""
     head = {"channel": "browser", "upstream": "plain"}
     kinds = {kind: [{**head, "rounds": measured[kind]}] if kind in measured else []
-             for kind in ("load", "memory", "setup", "latency")}  # fmt: skip
+             for kind in ("load", "start", "memory", "setup", "latency")}  # fmt: skip
     return {"settings": {"latency_sessions": 300}, **kinds}
 
 
@@ -47,10 +47,12 @@ def test_a_bar_is_met_missed_or_not_measured() -> None:
     """The median decides; what a run did not measure is not called met."""
     run = run_of(
         load=[costs(nginx=10, ours=19), costs(nginx=10, ours=30), costs(nginx=10, ours=18)],
-        memory=[{"ours": {"talking_kib": 41.0, "start_kib": 70_000}}],
+        memory=[{"ours": {"talking_kib": 41.0}}],
+        start=[{"ours": {"start_kib": 79_000}, "ours-supabase": {"start_kib": 70_000}}],
     )
     verdicts = {bar.name: bar.verdict for bar in bars(run)}
     assert verdicts["CPU per message, browser, plain upstream"] == "met"
     assert verdicts["CPU per message, browser, tls upstream"] == "not measured"
     assert verdicts["memory per session, plain upstream"] == "not met"
-    assert verdicts["process at start"] == "met"
+    assert verdicts["process at start, rows in SQLite"] == "not met"
+    assert verdicts["process at start, rows in Supabase"] == "met"

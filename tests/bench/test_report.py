@@ -16,7 +16,7 @@ def test_the_page_is_made_of_the_committed_run() -> None:
 def test_a_missed_bar_is_named_in_words() -> None:
     """A page does not hide what is not met."""
     run = json.loads(report.RESULT.read_text(encoding="utf-8"))
-    for part in run["memory"]:
+    for part in run["start"]:
         for measured in part["rounds"]:
             measured["ours"]["start_kib"] = 900_000
     page = report.page(run)
@@ -27,6 +27,6 @@ def test_a_missed_bar_is_named_in_words() -> None:
 def test_a_run_without_costs_still_makes_a_page() -> None:
     """What was not measured stands as such."""
     run = json.loads(report.RESULT.read_text(encoding="utf-8"))
-    page = report.page({**run, "memory": [], "setup": [], "latency": []})
+    page = report.page({**run, "start": [], "memory": [], "setup": [], "latency": []})
     assert "not measured" in page
     assert "{{" not in page

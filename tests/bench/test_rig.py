@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from bench.costs import memory, setup
+from bench.costs import memory, setup, start
+from bench.figures import STARTS
 from bench.rig import NotMeasured, Rig, Window
 from bench.shapes import CHANNELS, Channel
 from bench.systems import System, nginx_program
@@ -90,9 +91,15 @@ def test_memory_and_set_up_are_measured() -> None:
     """The costs of a session are numbers of the right kind."""
     with Rig(settle_s=SETTLE_S) as rig:
         found = memory(rig, "naive", channel="browser", sessions=SESSIONS)
-        assert found["start_kib"] > 1000
         assert {"idle_kib", "talking_kib"} <= set(found)
         assert setup(rig, "naive", channel="browser", sessions=SESSIONS)["cpu_ms"] > 0
+
+
+def test_memory_at_start_depends_on_where_rows_are_kept() -> None:
+    """A server with Supabase loads no SQL library, one with SQLite none of Supabase's."""
+    with Rig(settle_s=SETTLE_S) as rig:
+        sqlite, supabase = (start(rig, name, channel="browser", sessions=0)["start_kib"] for name in STARTS)
+    assert 30_000 < supabase < sqlite
 
 
 def test_calm_is_when_nothing_else_runs_and_all_arrives() -> None:

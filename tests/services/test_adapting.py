@@ -20,7 +20,7 @@ from core.calls import PhoneNumber
 from services.sql_store import SqlStore
 from services.supabase_client import open_data_client, open_http
 from services.supabase_store import SupabaseStore
-from services.vault import VaultKey
+from services.vault.supabase import VaultKey
 from tests.fakes.local_supabase import missing, new_user
 from tests.services.store_contract import (
     CONTRACT,

@@ -11,7 +11,8 @@ import pytest
 from cli.local_postgres import free_port
 from cli.local_supabase import LocalSupabase
 from services.supabase_client import open_data_client, open_http
-from services.vault import HOW_TO_MEND, KeyUnavailable, SecretUnavailable, VaultKey, VaultSecrets, looks_like_a_key
+from services.vault import HOW_TO_MEND, KeyUnavailable, SecretUnavailable, looks_like_a_key
+from services.vault.supabase import VaultKey, VaultSecrets
 from tests.fakes.local_supabase import project
 
 __all__ = ["project"]

@@ -12,9 +12,10 @@ from uuid import uuid4
 import pytest
 
 from cli.local_postgres import free_port
-from services import vault as limits
 from services.supabase_client import open_data_client, open_http
-from services.vault import EnvironmentKey, KeyUnavailable, VaultKey
+from services.vault import EnvironmentKey, KeyUnavailable
+from services.vault import supabase as limits
+from services.vault.supabase import VaultKey
 from tests.fakes.scripted_http import Answer, Received, ScriptedHttp
 from tests.fakes.signers import Clock
 

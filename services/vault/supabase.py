@@ -1,4 +1,4 @@
-"""The OpenAI key: from the environment, or from Supabase Vault by `get_secret`, cached for a bounded time.
+"""The OpenAI key from Supabase Vault, read by `get_secret` and cached for a bounded time.
 
 Other secrets of the Vault, such as the tokens of phone accounts, are read by `VaultSecrets`.
 """
@@ -6,16 +6,17 @@ Other secrets of the Vault, such as the tokens of phone accounts, are read by `V
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import httpx
 from postgrest import APIError, AsyncPostgrestClient
+
+from . import KeyUnavailable, SecretUnavailable, looks_like_a_key
 
 FRESH_S = 300.0
 """How long a key is used without asking again; a key replaced in the Vault is used five minutes later at most."""
@@ -40,32 +41,6 @@ MAX_KEYS = 1000
 
 PROVIDER = "openai"
 
-_KEY = re.compile(r"[\x21-\x7e]{16,512}")
-"""Printable and without spaces, so that it fits into a header; OpenAI's have 51 to 164 characters and begin with sk-,
-services that speak its protocol give others."""
-
-_NOT_A_KEY = re.compile(
-    r"eyJ|sb_secret_|sb_publishable_|(sk-)?your|<|.*\.\.\.|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE
-)
-"""Tokens, Supabase's own keys, Vault ids and the placeholders of examples: what gets pasted by mistake."""
-
-HOW_TO_MEND = {
-    "no_row": "Insert a row with provider_name 'openai' into system_api_keys.",
-    "inactive": "Set is_active to true in the row 'openai' of system_api_keys.",
-    "no_secret_id": "Put the id that vault.create_secret returned into vault_secret_id of the row 'openai'.",
-    "bad_secret_id": "The id of the secret must be the UUID that vault.create_secret returned.",
-    "secret_missing": "The Vault holds no secret of this id: make one with vault.create_secret(key, name).",
-    "empty_secret": "The secret is empty: set it with vault.update_secret(id, key).",
-    "not_a_key": "What the Vault holds does not look like an API key: set it with vault.update_secret(id, key).",
-    "function_missing": "get_secret or system_api_keys is missing: apply supabase/migrations.",
-    "vault_missing": "Install the extension supabase_vault, or leave SUPABASE_URL out and set OPENAI_API_KEY.",
-    "not_permitted": "Apply the privileges migration again, and check that the service key is a secret key.",
-    "service_key_refused": "Supabase refuses SUPABASE_SERVICE_ROLE_KEY: copy it again from the project's API settings.",
-    "vault_unreachable": "Supabase does not answer: check SUPABASE_URL, the network and the project's status page.",
-    "environment_only": "This agent names a Vault key of its own, but the server has only OPENAI_API_KEY.",
-}
-"""What the operator can do about each step that may fail."""
-
 _STEP_OF_CODE = {
     "42501": "not_permitted",
     "PGRST202": "function_missing",
@@ -80,59 +55,6 @@ _STEP_OF_CODE = {
     "22P02": "bad_secret_id",
 }
 """PostgREST's and PostgreSQL's error codes. Source: PostgREST, "Errors"; PostgreSQL, appendix A."""
-
-
-class SecretUnavailable(Exception):
-    """Raised when a secret cannot be had; names the step that failed and how to mend it, never a secret or an id."""
-
-    what = "secret"
-
-    def __init__(self, step: str) -> None:
-        super().__init__(f"no {self.what}: {step}")
-        self.step = step
-        self.how_to_mend = HOW_TO_MEND[step]
-
-
-class KeyUnavailable(SecretUnavailable):
-    """Raised when no key can be had; names the step that failed and how to mend it, never a key or an id."""
-
-    what = "OpenAI key"
-
-
-class KeySource(Protocol):
-    """Where the OpenAI key comes from."""
-
-    async def key(self, secret_id: str | None = None) -> str:
-        """Return the key of this Vault id, or the server's; raises KeyUnavailable."""
-
-    async def refresh(self, rejected: str, secret_id: str | None = None) -> str:
-        """Return the key after OpenAI answered 401 to `rejected`; the same one if there is no other.
-
-        Raises KeyUnavailable.
-        """
-
-    def forget(self) -> None:
-        """Drop every key from memory."""
-
-
-class EnvironmentKey:
-    """The key the operator set as OPENAI_API_KEY."""
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-
-    async def key(self, secret_id: str | None = None) -> str:
-        """Return the key; an agent that names a Vault key gets KeyUnavailable, not somebody else's account."""
-        if secret_id is not None:
-            raise KeyUnavailable("environment_only")
-        return self._key
-
-    async def refresh(self, rejected: str, secret_id: str | None = None) -> str:
-        """Return the same key: the environment does not change."""
-        return await self.key(secret_id)
-
-    def forget(self) -> None:
-        """Keep the key: it cannot be had again."""
 
 
 @dataclass(slots=True, repr=False)
@@ -291,11 +213,6 @@ async def _secret(client: AsyncPostgrestClient, secret_id: str) -> str:
     if not isinstance(answer, str) or not answer.strip():
         raise KeyUnavailable("empty_secret")
     return answer.strip()  # pasted secrets often end with a line break
-
-
-def looks_like_a_key(text: str) -> bool:
-    """Return whether the text may be an API key: fits into a header and is none of the things pasted by mistake."""
-    return bool(_KEY.fullmatch(text)) and not _NOT_A_KEY.match(text)
 
 
 def _failed_step(error: APIError) -> str:
