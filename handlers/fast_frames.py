@@ -208,6 +208,11 @@ class FastProtocol(StrictProtocol):
         size = len(frame)
         self.write_out((_HEADS[size] if size < _LONGEST_HEADED else _head(size)) + frame)
 
+    def burst(self, is_on: bool) -> None:
+        """Hold what is sent while more messages follow at once, then write them together."""
+        if isinstance(self.stream, TransportStream):
+            (self.stream.hold if is_on else self.stream.release)()
+
     # ------------------------------------------------------------------ the end
 
     def socket_lost(self) -> None:

@@ -81,6 +81,10 @@ class Outbox:
         else:
             self._add(self._ordered, _Frame(frame, self._clock(), True))
 
+    def burst(self, is_on: bool) -> None:
+        """Tell the sink that several frames follow at once, and that this is over."""
+        self._sink.burst(is_on)
+
     def drop_audio(self) -> None:
         """Forget the audio that waits; nobody counts it as lost, since it is not wanted any more."""
         self._ordered = [frame for frame in self._ordered if not frame.is_audio]

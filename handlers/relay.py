@@ -296,9 +296,8 @@ class Relay:
         self._link = link
         services.upstream_connected(time.monotonic() - began, again=generation > 1)
         self._perform(self.session.upstream_opened(generation, time.monotonic()))
-        link.listen(
-            self._hearing(generation), lambda loss: self._safely(lambda: self._upstream_lost(generation, loss))
-        )
+        lost = partial(self._upstream_lost, generation)
+        link.listen(self._hearing(generation), lambda loss: self._safely(partial(lost, loss)), self._outbox.burst)
 
     async def _run_tool(self, command: c.RunTool) -> None:
         agent, span = self._conversation.plan.agent, self._spans.trace.begin("execute_tool")

@@ -101,6 +101,9 @@ class StrictProtocol(WebSocketProtocol13):
         self.is_full = self._unsent_bytes >= HIGH_WATER_BYTES
         future.add_done_callback(partial(self._was_sent, len(frame)))
 
+    def burst(self, is_on: bool) -> None:
+        """Change nothing: Tornado's stream writes each message as it comes."""
+
     def _was_sent(self, size: int, future: asyncio.Future[None]) -> None:
         self._unsent_bytes -= size
         self.is_full = self._unsent_bytes >= HIGH_WATER_BYTES

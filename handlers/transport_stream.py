@@ -42,13 +42,17 @@ class TransportStream(asyncio.Protocol):
         early: Bytes that came with the handshake.
     """
 
-    __slots__ = ("_early", "_is_closed", "_owner", "_transport", "_unsent", "_waiters", "data_received")
+    __slots__ = (
+        "_early", "_held", "_held_bytes", "_is_closed", "_owner", "_transport", "_unsent", "_waiters", "data_received",
+    )  # fmt: skip
 
     def __init__(self, owner: Owner, early: bytes) -> None:
         self._owner = owner
         self._early = early
         self._transport: asyncio.WriteTransport | None = None
         self._unsent: list[bytes] = []
+        self._held: list[bytes] | None = None
+        self._held_bytes = 0
         self._waiters: list[asyncio.Future[None]] = []
         self._is_closed = False
         self.data_received = owner.bytes_received  # type: ignore[method-assign]  # a call less for every chunk
@@ -83,7 +87,7 @@ class TransportStream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell everybody who waits."""
-        self._is_closed, self._owner.is_full = True, False
+        self._is_closed, self._owner.is_full, self._held = True, False, None
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
@@ -133,10 +137,34 @@ class TransportStream(asyncio.Protocol):
         """
         if self._is_closed:
             raise StreamClosedError
-        if self._transport is not None:
+        if self._held is not None:
+            self._keep(data)
+        elif self._transport is not None:
             self._transport.write(data)
         else:
             self._unsent.append(data)
+
+    def hold(self) -> None:
+        """Keep what is written until `release`: every write costs a system call and wakes the other end."""
+        if self._transport is not None and self._held is None and not self._is_closed:
+            self._held, self._held_bytes = [], 0
+            self._owner.write_out = self._keep
+
+    def _keep(self, data: bytes) -> None:
+        """Hold bytes, but not more than the transport would take before it asks for a pause."""
+        assert self._held is not None
+        self._held.append(data)
+        self._held_bytes += len(data)
+        if self._held_bytes > HIGH_WATER_BYTES:
+            self.release()
+
+    def release(self) -> None:
+        """Write what was held as one."""
+        held, self._held = self._held, None
+        if held is not None and self._transport is not None and not self._is_closed:
+            self._owner.write_out = self._transport.write
+            if held:
+                self._transport.write(held[0] if len(held) == 1 else b"".join(held))
 
     def closed(self) -> bool:
         """Return True once nothing can be written any more."""
@@ -144,6 +172,7 @@ class TransportStream(asyncio.Protocol):
 
     def close(self) -> None:
         """Close the connection; what was written is still sent, within a deadline."""
+        self.release()
         if not self._is_closed:
             self._is_closed = True
             self._owner.write_out = _nowhere

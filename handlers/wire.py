@@ -27,6 +27,9 @@ class Sink(Protocol):
     def send_text(self, frame: bytes) -> None:
         """Write one text message; never raises: that a connection is gone is told elsewhere."""
 
+    def burst(self, is_on: bool) -> None:
+        """Say that several messages follow at once, and that this is over: they may leave together."""
+
 
 def make_protocol(handler: WebSocketHandler, receiver: Receiver, wire: str) -> StrictProtocol | None:
     """Return the protocol object for a handshake, or None when the client's version is not supported.

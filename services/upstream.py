@@ -96,6 +96,8 @@ class Link(picows.WSListener):
         self._parts: list[bytes] = []
         self._parts_bytes = 0
         self._parts_are_text = False
+        self._on_burst: Callable[[bool], None] = _nothing
+        self._is_burst = False
         self._ending: asyncio.Task[None] | None = None
         self._is_over = False
         self._is_full = False
@@ -103,13 +105,20 @@ class Link(picows.WSListener):
         self._loss = Loss("closed")
         self.dropped = 0
 
-    def listen(self, on_message: Callable[[bytes], None], on_lost: Callable[[Loss], None]) -> None:
+    def listen(
+        self,
+        on_message: Callable[[bytes], None],
+        on_lost: Callable[[Loss], None],
+        on_burst: Callable[[bool], None] | None = None,
+    ) -> None:
         """Hand on what has arrived and what will.
 
         Args:
             on_message: Called with each whole message.
             on_lost: Called once when the link is gone and `close` was not called.
+            on_burst: Called with True ahead of messages that arrived together, and with False behind the last of them.
         """
+        self._on_burst = on_burst or _nothing
         self._on_message, self._on_lost = on_message, on_lost
         early, self._early = self._early, []
         for message in early:
@@ -145,6 +154,7 @@ class Link(picows.WSListener):
     def close(self) -> None:
         """Close the link; nothing of it is heard again."""
         self._is_over = True
+        self._end_burst()
         if self._transport is not None:
             self._transport.send_close(picows.WSCloseCode.OK)
             asyncio.get_running_loop().call_later(CLOSE_WAIT_S, self._transport.disconnect, False)
@@ -160,7 +170,10 @@ class Link(picows.WSListener):
         self._is_full = False
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
-        kind = frame.msg_type
+        kind, is_last = frame.msg_type, frame.last_in_buffer
+        if not is_last and not self._is_burst:
+            self._is_burst = True
+            self._on_burst(True)
         if frame.rsv1 or frame.rsv2 or frame.rsv3:  # no extension was offered; picows lets them pass
             self._refuse(transport, picows.WSCloseCode.PROTOCOL_ERROR)
         elif kind == _TEXT and frame.fin and not self._parts and not self._is_over:
@@ -175,6 +188,13 @@ class Link(picows.WSListener):
             transport.send_pong(frame.get_payload_as_bytes())
         elif not self._is_over and kind in _DATA:
             self._data(transport, frame)
+        if is_last and self._is_burst:
+            self._end_burst()
+
+    def _end_burst(self) -> None:
+        if self._is_burst:
+            self._is_burst = False
+            self._on_burst(False)
 
     def _hand_on(self, transport: picows.WSTransport, message: bytes) -> None:
         """Hand on a text message, unless it is none: a browser would drop its connection over it."""
@@ -222,6 +242,7 @@ class Link(picows.WSListener):
 
     def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
         self._transport = None
+        self._end_burst()
         # Where picows itself found broken framing it keeps the error for a caller, and asyncio logs what nobody takes.
         self._ending = asyncio.get_running_loop().create_task(_take_error(transport), name="link-ending")
         if not self._is_over:
@@ -242,8 +263,8 @@ class Link(picows.WSListener):
             self._transport.disconnect(False)
 
 
-def _nothing(message: bytes) -> None:
-    """Stand for a receiver that is told nothing more."""
+def _nothing(_: object) -> None:
+    """Stand for a receiver that is told nothing, or nothing more."""
 
 
 async def _take_error(transport: picows.WSTransport) -> None:

@@ -66,7 +66,7 @@ class SqlCalls(SqlBase):
             set_=columns | unset,
             where=or_(calls.c.claimed_at.is_(None), calls.c.ended_at.is_not(None)),
         )
-        return bool(await self._rows(replacing.returning(calls.c.call_sid)))
+        return bool(await self._changed(replacing.returning(calls.c.call_sid)))
 
     async def claim_call(self, call_sid: str, *, token_hash: str | None, now: str) -> Call | None:
         """Return a waiting call to the first who asks with its token, and to nobody after."""
@@ -74,7 +74,7 @@ class SqlCalls(SqlBase):
         waiting = and_(c.claimed_at.is_(None), c.ended_at.is_(None), c.expires_at > now)
         fits = c.token_hash.is_(None) if token_hash is None else c.token_hash == token_hash
         claim = update(calls).where(c.call_sid == call_sid, waiting, fits).values(claimed_at=now)
-        rows = await self._rows(claim.returning(*c))
+        rows = await self._changed(claim.returning(*c))
         return call_from_columns(rows[0]) if rows else None
 
     async def call(self, call_sid: str) -> StoredCall | None:
@@ -93,7 +93,7 @@ class SqlCalls(SqlBase):
     async def delete_call(self, call_sid: str) -> bool:
         """Delete a call's row; return whether there was one."""
         gone = delete(calls).where(calls.c.call_sid == call_sid)
-        return bool(await self._rows(gone.returning(calls.c.call_sid)))
+        return bool(await self._changed(gone.returning(calls.c.call_sid)))
 
     async def remove_expired(self, now: str) -> int:
         """Remove what calls no longer need; return how many rows of calls are gone."""

@@ -104,8 +104,9 @@ def open_engine(database_url: str, *, pool_size: int, timeout_s: float) -> Async
         arguments |= {"prepared_statement_cache_size": 0, "prepared_statement_name_func": _unique_name}
     # The ping before use spares callers the connections that a restart or an idle limit of the database has cut.
     return create_async_engine(
-        "postgresql+asyncpg://", connect_args=arguments, pool_pre_ping=True, pool_use_lifo=True, **shared
-    )
+        "postgresql+asyncpg://", connect_args=arguments, pool_pre_ping=True, pool_use_lifo=True,
+        skip_autocommit_rollback=True, **shared,
+    )  # fmt: skip
 
 
 def _unique_name() -> str:

@@ -36,6 +36,12 @@ MAX_AGENTS = 100
 """Longest list `agents` returns; `services/store.py` promises it."""
 
 
+_AGENT = select(agents).where(
+    agents.c.id == bindparam("agent_id"), agents.c.user_id == bindparam("user_id"), agents.c.is_active
+)
+"""Made once: every session asks for its agent, and a statement of thirty columns costs more to make than to run."""
+
+
 class SqlStore(SqlCalls, SqlOverview):
     """A `Store` with at most `pool_size` connections, of which every call holds one for at most `timeout_s`."""
 
@@ -72,9 +78,7 @@ class SqlStore(SqlCalls, SqlOverview):
         """Return the active agent if it exists and belongs to the user."""
         if not _are_ids(agent_id, user_id):
             return None
-        rows = await self._rows(
-            select(agents).where(agents.c.id == agent_id, agents.c.user_id == user_id, agents.c.is_active)
-        )
+        rows = await self._rows(_AGENT, agent_id=agent_id, user_id=user_id)
         return agent_from_row(rows[0]) if rows else None
 
     async def agents(self, user_id: str) -> list[Agent]:

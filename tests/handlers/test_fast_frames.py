@@ -106,6 +106,74 @@ def test_what_came_with_the_handshake_is_taken_first(run):
     run(scenario())
 
 
+def test_what_is_held_goes_out_as_one_and_in_order(run):
+    """Writes between `hold` and `release` are one, whoever makes them; a second `hold` changes nothing."""
+
+    async def scenario():
+        async with connected() as (owner, stream, accepted, client):
+            stream.hold()  # there is nothing to hold on to yet
+            await stream.take_over(accepted)
+            stream.hold()
+            owner.write_out(b"one ")
+            stream.hold()
+            stream.write_nowait(b"two ")
+            await asyncio.sleep(0.05)
+            with pytest.raises(BlockingIOError):
+                client.recv(1)
+            stream.release()
+            owner.write_out(b"three")
+            assert await read(client, 13) == b"one two three"
+            stream.release()
+
+    run(scenario())
+
+
+def test_no_more_is_held_than_a_full_transport_would_take(run):
+    """A burst of a megabyte waits in the client's queue, where audio may be dropped, and not here."""
+
+    async def scenario():
+        async with connected() as (owner, stream, accepted, _):
+            await stream.take_over(accepted)
+            stream.hold()
+            while not owner.is_full:
+                owner.write_out(bytes(65_536))
+            assert stream._held is None and stream._transport.get_write_buffer_size() < MANY_BYTES / 8
+
+    run(scenario())
+
+
+def test_close_sends_what_is_held(run):
+    """A session that ends in the middle of a burst loses nothing of it."""
+
+    async def scenario():
+        async with connected() as (owner, stream, accepted, client):
+            await stream.take_over(accepted)
+            stream.hold()
+            owner.write_out(b"last words")
+            stream.close()
+            assert await read(client, 10) == b"last words"
+            stream.hold()
+            assert stream._held is None
+
+    run(scenario())
+
+
+def test_what_is_held_is_forgotten_with_the_client(run):
+    """A client that goes in the middle of a burst is written nothing more."""
+
+    async def scenario():
+        async with connected() as (owner, stream, accepted, client):
+            await stream.take_over(accepted)
+            stream.hold()
+            owner.write_out(b"for nobody")
+            client.close()
+            await until(lambda: owner.lost)
+            stream.release()
+            assert stream._held is None and stream.closed()
+
+    run(scenario())
+
+
 def test_socket_is_bounded_and_never_delays(run):
     """SO_SNDBUF and TCP_NODELAY are set; Linux doubles the size it is given, or caps it."""
 

@@ -75,6 +75,58 @@ def test_messages_go_both_ways_whole(run):
     run(scenario())
 
 
+def test_messages_that_arrive_together_are_told_as_a_burst(run):
+    """What came in one read lies between True and False; one by itself is no burst, half a one in none."""
+    heard: list[bytes | bool] = []
+
+    async def talk(peer: Peer) -> None:
+        await peer.upgrade()
+        await asyncio.sleep(0.1)
+        whole = [frame(TEXT, name, mask=False) for name in (b"1", b"2", b"3")]
+        await peer.write(b"".join(whole)[:-1])
+        await asyncio.sleep(0.1)
+        await peer.write(whole[-1][-1:])
+        await asyncio.sleep(0.1)
+        await peer.write(frame(TEXT, b"4", mask=False) + frame(PING, b"", mask=False))
+        await peer.wait_gone()
+
+    async def scenario():
+        async with ScriptedUpstream(talk) as service:
+            link = await Upstream(service.url).open(TARGET)
+            link.listen(heard.append, lambda loss: None, heard.append)
+            await until(lambda: b"4" in heard and heard[-1] is False)
+            assert heard == [True, b"1", b"2", False, b"3", True, b"4", False]
+            link.close()
+
+    run(scenario())
+
+
+def test_burst_ends_with_the_link(run):
+    """Whoever was told of its begin is told of its end, also when the link is closed within it."""
+    heard: list[bytes | bool] = []
+
+    async def talk(peer: Peer) -> None:
+        await peer.upgrade()
+        await asyncio.sleep(0.1)
+        await peer.write(frame(TEXT, b"1", mask=False) + frame(TEXT, b"2", mask=False))
+        await peer.wait_gone()
+
+    async def scenario():
+        async with ScriptedUpstream(talk) as service:
+            link = await Upstream(service.url).open(TARGET)
+
+            def hear(message: bytes) -> None:
+                heard.append(message)
+                link.close()
+
+            link.listen(hear, lambda loss: None, heard.append)
+            await until(lambda: False in heard)
+            await asyncio.sleep(0.1)
+            assert heard == [True, b"1", False]
+
+    run(scenario())
+
+
 @pytest.mark.parametrize(
     ("payload", "loss"),
     [
