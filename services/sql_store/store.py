@@ -30,7 +30,7 @@ from services.store import StoreRejected
 from .calls import SqlCalls
 from .engine import open_engine
 from .overview import SqlOverview
-from .tables import agents, conversations, deleted_conversation_costs, messages, metadata
+from .tables import agents, conversations, deleted_conversation_costs, is_canonical, messages, metadata
 
 MAX_AGENTS = 100
 """Longest list `agents` returns; `services/store.py` promises it."""
@@ -175,7 +175,7 @@ class SqlStore(SqlCalls, SqlOverview):
     async def close(self) -> None:
         """Release all connections."""
         async with asyncio.timeout(self._timeout_s):
-            await self._engine.dispose()
+            await self._disconnect()
 
     def _write(self, kind: type[Record], rows: list[dict[str, Any]]) -> tuple[Insert | Update, list[dict[str, Any]]]:
         """Return the statement for records of one kind and what to execute it with."""
@@ -223,6 +223,6 @@ def _create_missing(connection: Connection) -> None:
 def _are_ids(*texts: str) -> bool:
     """Return whether all are UUIDs; what is none cannot be in the database."""
     try:
-        return all(UUID(text) for text in texts)
+        return all(is_canonical(text) or UUID(text) for text in texts)
     except ValueError:
         return False

@@ -7,6 +7,7 @@ migrations alone.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -34,6 +35,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
+is_canonical = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
+"""Finds a UUID in its canonical text form, as nearly all are: a sixth of the work of making a UUID of it."""
+
 
 class Id(TypeDecorator[str]):
     """A UUID, given and returned in its canonical text form. Binding anything else raises ValueError."""
@@ -47,7 +51,7 @@ class Id(TypeDecorator[str]):
         return dialect.type_descriptor(String(36))
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        return None if value is None else str(UUID(value))
+        return value if value is None or is_canonical(value) else str(UUID(value))
 
 
 class Instant(TypeDecorator[datetime]):
