@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from sqlalchemy import Engine, Executable, Result
+from sqlalchemy import CursorResult, Engine, Executable
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from .engine import DATABASE_ERRORS, open_file_reader, store_error
+from .engine import DATABASE_ERRORS, open_file, store_error
 
 
 class SqlBase:
@@ -23,22 +23,17 @@ class SqlBase:
         is_postgres = engine.dialect.name == "postgresql"
         dialect = postgresql if is_postgres else sqlite
         self._insert = cast("Callable[..., postgresql.Insert]", dialect.insert)
-        # One statement needs no transaction around it: on PostgreSQL that saves the way there and back twice.
-        self._reader = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._file_reader = open_file_reader(engine, timeout_s=timeout_s)
+        # One statement is a transaction by itself: on PostgreSQL that saves the way there and back twice.
+        self._committing = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._file = open_file(engine, timeout_s=timeout_s)
 
-    async def _rows(self, query: Executable, **values: Any) -> list[dict[str, Any]]:
-        """Return what a statement that only reads finds, its parameters named in `values`."""
-        if self._file_reader is not None:
+    async def _rows(self, statement: Executable, **values: Any) -> list[dict[str, Any]]:
+        """Return the rows of one statement, its parameters named in `values`; what it changes is committed."""
+        if self._file is not None:
             async with self._within_deadline():
-                return await asyncio.to_thread(_read, self._file_reader, query, values)
-        async with self._within_deadline(), self._reader.connect() as connection:
-            return _as_dicts(await connection.execute(query, values))
-
-    async def _changed(self, change: Executable) -> list[dict[str, Any]]:
-        """Return what a statement that writes says of the rows it changed, once they are committed."""
-        async with self._transaction() as connection:
-            return _as_dicts(await connection.execute(change))
+                return await asyncio.to_thread(_executed, self._file, statement, values)
+        async with self._within_deadline(), self._committing.connect() as connection:
+            return _as_dicts(await connection.execute(statement, values))
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -57,14 +52,14 @@ class SqlBase:
 
     async def _disconnect(self) -> None:
         await self._engine.dispose()
-        if self._file_reader is not None:
-            self._file_reader.dispose()
+        if self._file is not None:
+            self._file.dispose()
 
 
-def _read(engine: Engine, query: Executable, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _executed(engine: Engine, statement: Executable, values: Mapping[str, Any]) -> list[dict[str, Any]]:
     with engine.connect() as connection:
-        return _as_dicts(connection.execute(query, values))
+        return _as_dicts(connection.execute(statement, values))
 
 
-def _as_dicts(result: Result[Any]) -> list[dict[str, Any]]:
-    return [dict(row) for row in result.mappings()]
+def _as_dicts(result: CursorResult[Any]) -> list[dict[str, Any]]:
+    return [dict(row) for row in result.mappings()] if result.returns_rows else []

@@ -53,8 +53,7 @@ class SqlCalls(SqlBase):
         """
         columns = {name: getattr(number, name) for name in PhoneNumber.__dataclass_fields__}
         fresh = self._insert(phone_numbers).values(columns)
-        async with self._transaction() as connection:
-            await connection.execute(fresh.on_conflict_do_update(index_elements=["number"], set_=columns))
+        await self._rows(fresh.on_conflict_do_update(index_elements=["number"], set_=columns))
 
     async def put_call(self, call: Call, *, token_hash: str | None, created_at: str, expires_at: str) -> bool:
         """Store a call that waits for its stream; False when the call of this sid is live."""
@@ -66,7 +65,7 @@ class SqlCalls(SqlBase):
             set_=columns | unset,
             where=or_(calls.c.claimed_at.is_(None), calls.c.ended_at.is_not(None)),
         )
-        return bool(await self._changed(replacing.returning(calls.c.call_sid)))
+        return bool(await self._rows(replacing.returning(calls.c.call_sid)))
 
     async def claim_call(self, call_sid: str, *, token_hash: str | None, now: str) -> Call | None:
         """Return a waiting call to the first who asks with its token, and to nobody after."""
@@ -74,7 +73,7 @@ class SqlCalls(SqlBase):
         waiting = and_(c.claimed_at.is_(None), c.ended_at.is_(None), c.expires_at > now)
         fits = c.token_hash.is_(None) if token_hash is None else c.token_hash == token_hash
         claim = update(calls).where(c.call_sid == call_sid, waiting, fits).values(claimed_at=now)
-        rows = await self._changed(claim.returning(*c))
+        rows = await self._rows(claim.returning(*c))
         return call_from_columns(rows[0]) if rows else None
 
     async def call(self, call_sid: str) -> StoredCall | None:
@@ -87,13 +86,12 @@ class SqlCalls(SqlBase):
         c = calls.c
         open_end = or_(c.ended_at.is_(None), c.end_reason == LEFT)
         end = update(calls).where(c.call_sid == call_sid, open_end)
-        async with self._transaction() as connection:
-            await connection.execute(end.values(ended_at=ended_at, end_reason=end_reason, config={}, token_hash=None))
+        await self._rows(end.values(ended_at=ended_at, end_reason=end_reason, config={}, token_hash=None))
 
     async def delete_call(self, call_sid: str) -> bool:
         """Delete a call's row; return whether there was one."""
         gone = delete(calls).where(calls.c.call_sid == call_sid)
-        return bool(await self._changed(gone.returning(calls.c.call_sid)))
+        return bool(await self._rows(gone.returning(calls.c.call_sid)))
 
     async def remove_expired(self, now: str) -> int:
         """Remove what calls no longer need; return how many rows of calls are gone."""

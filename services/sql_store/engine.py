@@ -57,6 +57,10 @@ ADVICE = {
 """What to do about some SQLSTATEs. Source: PostgreSQL, appendix A."""
 
 
+_AS_JSON = partial(json.dumps, allow_nan=False)
+"""PostgreSQL takes no NaN; what one database refuses the other refuses too."""
+
+
 def is_sqlite(database_url: str) -> bool:
     """Return whether the URL is that of an SQLite file."""
     return database_url.split(":", 1)[0].split("+", 1)[0] == "sqlite"
@@ -95,7 +99,7 @@ def open_engine(database_url: str, *, pool_size: int, timeout_s: float) -> Async
         "pool_size": pool_size,
         "max_overflow": 0,
         "pool_timeout": timeout_s,
-        "json_serializer": partial(json.dumps, allow_nan=False),
+        "json_serializer": _AS_JSON,
     }
     if is_sqlite(database_url):
         return _sqlite_engine(database_url, timeout_s, shared)
@@ -125,20 +129,20 @@ def _sqlite_engine(database_url: str, timeout_s: float, shared: dict[str, Any]) 
     return engine
 
 
-def open_file_reader(engine: AsyncEngine, *, timeout_s: float) -> Engine | None:
-    """Return an engine that reads the same SQLite file in the thread that asks; None for PostgreSQL.
+def open_file(engine: AsyncEngine, *, timeout_s: float) -> Engine | None:
+    """Return an engine for the same SQLite file that works in the thread that asks and commits each statement.
 
-    The driver above crosses to its thread and back for each step of a query, five times for one row; a whole query
-    in one thread is a quarter of the work.
+    The driver above crosses to its thread and back for each step of a statement, five times for one row; all of it in
+    one thread is a quarter of the work. None for PostgreSQL.
     """
     if engine.dialect.name != "sqlite":
         return None
-    reader = create_engine(
+    file = create_engine(
         f"sqlite:///{engine.url.database}", hide_parameters=True, pool_timeout=timeout_s,
-        isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True,
+        json_serializer=_AS_JSON, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True,
     )  # fmt: skip
-    _prepare_files(reader, timeout_s)
-    return reader
+    _prepare_files(file, timeout_s)
+    return file
 
 
 def _prepare_files(engine: Engine, timeout_s: float) -> None:

@@ -169,8 +169,7 @@ class SqlStore(SqlCalls, SqlOverview):
 
     async def ping(self) -> None:
         """Return when the database answered one trivial query."""
-        async with self._transaction() as connection:
-            await connection.execute(text("select 1"))
+        await self._rows(text("select 1"))
 
     async def close(self) -> None:
         """Release all connections."""
