@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from binascii import a2b_base64
 
 import pytest
 
@@ -33,7 +34,7 @@ def test_calls_speak_twilio() -> None:
     assert (start.stream_sid, start.parameters["token"], start.media_format.is_mulaw) == ("MZ1", "secret", True)
     media = twilio.media_payload(shapes.media_message("MZ1", 7, shapes.audio_rest("phone", 20)), "MZ1")
     assert media is not None
-    assert (media.timestamp_ms, media.audio_bytes) == (140, 160)
+    assert (media.timestamp_ms, len(a2b_base64(media.payload))) == (140, 160)
     assert twilio.read_message(shapes.mark_returned("MZ1", 8, b"g1:1")) == twilio.Mark("MZ1", "g1:1")
     assert isinstance(twilio.read_message(shapes.stop_message("MZ1", "CA1", "AC1")), twilio.Stop)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from binascii import a2b_base64
 from typing import Any
 
 import pytest
@@ -205,21 +206,21 @@ class TestFastPath:
         """Payload and timestamp are those of the slow path."""
         head = media_payload(media(timestamp="1234"), SID)
         assert head is not None
-        assert (head.timestamp_ms, head.payload, head.audio_bytes) == (1234, FRAME, FRAME_BYTES)
+        assert (head.timestamp_ms, head.payload) == (1234, FRAME)
 
     def test_sid_before_the_media_is_the_same(self) -> None:
         """The documentation's order of keys is taken as well as the wire's."""
         body = {"track": "inbound", "chunk": "1", "timestamp": "20", "payload": "AAAA"}
         head = media_payload(frame("media", sequenceNumber="2", streamSid=SID, media=body), SID)
         assert head is not None
-        assert (head.payload, head.audio_bytes) == (b"AAAA", 3)
+        assert head.payload == b"AAAA"
 
     @given(st.binary(min_size=1, max_size=400), st.integers(0, 10**12))
     def test_any_audio_survives_the_splice(self, audio: bytes, timestamp: int) -> None:
         """What arrives in the append is what the caller said, at every length."""
         head = media_payload(media(payload=base64.b64encode(audio).decode(), timestamp=str(timestamp)), SID)
         assert head is not None
-        assert (head.timestamp_ms, head.audio_bytes) == (timestamp, len(audio))
+        assert (head.timestamp_ms, a2b_base64(head.payload)) == (timestamp, audio)
         append = append_from_media(head.payload)
         assert is_canonical_append(append)
         assert append == append_from_audio(audio)
