@@ -39,7 +39,8 @@ def openai() -> Iterator[SimulatorThread]:
 
 @pytest.fixture(scope="module")
 def doorway(project: LocalSupabase) -> Iterator[Doorway]:
-    """What stands between server and project, to count requests."""
+    """What stands between servers and project, to count requests; the Vault behind it holds the key."""
+    project.set_openai_key(KEY)
     with Doorway(project.url) as running:
         yield running
 
@@ -47,7 +48,6 @@ def doorway(project: LocalSupabase) -> Iterator[Doorway]:
 @pytest.fixture(scope="module")
 def server(project: LocalSupabase, doorway: Doorway, openai: SimulatorThread) -> Iterator[ServerProcess]:
     """A server with the default settings; its key is in the project's Vault."""
-    project.set_openai_key(KEY)
     with ServerProcess(through(doorway, project, openai)) as running:
         yield running
 
