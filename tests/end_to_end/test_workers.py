@@ -276,7 +276,7 @@ def test_parent_speaks_for_all_workers_to_systemd(tmp_path: Path) -> None:
 
 def test_drain_tells_everybody_and_ends_all_workers() -> None:
     """SIGTERM has every worker tell its sessions; they go on until the deadline, and then all processes are gone."""
-    with Fleet({"DRAIN_TIMEOUT": "3"}) as fleet, ExitStack() as stack:
+    with Fleet({"DRAIN_TIMEOUT": "8"}) as fleet, ExitStack() as stack:
         browsers = [fleet.browser_on(worker)[0] for worker in fleet.workers()]
         for browser in browsers:
             stack.callback(browser.drop)
@@ -362,7 +362,7 @@ def test_port_that_is_taken_is_not_shared(fleet: Fleet) -> None:
 
 def test_worker_stopped_alone_leaves_the_port_to_the_other() -> None:
     """Its session goes on, everybody new gets in at the other worker, and when it has ended it is started again."""
-    with Fleet() as fleet, ExitStack() as stack:
+    with Fleet({"DRAIN_TIMEOUT": "60"}) as fleet, ExitStack() as stack:
         here, there = fleet.workers()
         talking, conversation_id = fleet.browser_on(here)
         stack.callback(talking.drop)
