@@ -123,7 +123,7 @@ async def open_store(settings: Settings, data: AsyncPostgrestClient | None) -> S
         from services.supabase_store import SupabaseStore
 
         return SupabaseStore(data)
-    from services.sql_store import SqlStore, migrate  # SQLAlchemy: 27 MB and 0.2 s that Supabase alone does not need
+    from services.sql_store import SqlStore, migrate  # 15 MB, for PostgreSQL 27: not for Supabase
 
     store = SqlStore.open(url)
     if url.startswith("sqlite"):

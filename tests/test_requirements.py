@@ -26,7 +26,6 @@ BROUGHT_BY = {"postgrest": "supabase", "referencing": "jsonschema", "httpcore": 
 
 NOT_IMPORTED = {
     "aiofastnet": "picows, which brings it, takes its options",
-    "aiosqlite": "SQLAlchemy finds it by the name of the driver",
     "tzdata": "zoneinfo finds it by itself, where the system has no time zones",
 }
 
@@ -140,6 +139,26 @@ def test_installation_stays_small() -> None:
 
 @pytest.mark.parametrize("package", ["sqlalchemy", "asyncpg", "postgrest", "pydantic", "opentelemetry"])
 def test_heavy_packages_are_loaded_by_those_who_need_them(package: str) -> None:
-    """Each store brings its own: 27 MB of SQL, 11 MB of Supabase; on a small droplet one of them is enough."""
+    """Each store brings its own: 15 or 27 MB of SQL, 11 MB of Supabase; on a small droplet one of them is enough."""
     code = f"import sys, server; sys.exit({package!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0
+
+
+def test_sqlite_file_costs_nothing_of_postgresql(tmp_path: Path) -> None:
+    """A server whose rows are in a file does without the 12 MB that PostgreSQL needs."""
+    code = f"""if True:
+        import asyncio, sys
+        from services.sql_store import SqlStore, migrate
+
+        async def run(url):
+            await migrate(url)
+            store = SqlStore.open(url)
+            await store.ping()
+            await store.close()
+
+        asyncio.run(run("sqlite:///{tmp_path}/voice.db"))
+        heavy = {{"asyncpg", "sqlalchemy.ext.asyncio", "sqlalchemy.orm", "sqlalchemy.dialects.postgresql"}}
+        sys.exit(" ".join(heavy & set(sys.modules)) or 0)
+    """
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import and_, delete, or_, select, update
+from sqlalchemy import Connection, and_, delete, or_, select, update
 
 from core.calls import (
     Call,
@@ -52,13 +52,13 @@ class SqlCalls(SqlBase):
             StoreRejected: If it is no number in E.164.
         """
         columns = {name: getattr(number, name) for name in PhoneNumber.__dataclass_fields__}
-        fresh = self._insert(phone_numbers).values(columns)
+        fresh = self._database.insert(phone_numbers).values(columns)
         await self._rows(fresh.on_conflict_do_update(index_elements=["number"], set_=columns))
 
     async def put_call(self, call: Call, *, token_hash: str | None, created_at: str, expires_at: str) -> bool:
         """Store a call that waits for its stream; False when the call of this sid is live."""
         columns = call_columns(call) | {"token_hash": token_hash, "created_at": created_at, "expires_at": expires_at}
-        fresh = self._insert(calls).values(columns)
+        fresh = self._database.insert(calls).values(columns)
         unset = {"claimed_at": None, "ended_at": None, "end_reason": None}
         replacing = fresh.on_conflict_do_update(
             index_elements=["call_sid"],
@@ -99,9 +99,12 @@ class SqlCalls(SqlBase):
         c, costs = calls.c, deleted_conversation_costs
         unclaimed = and_(c.claimed_at.is_(None), c.expires_at <= at)
         over = or_(c.ended_at.is_not(None), c.claimed_at < at - KEPT_AFTER_CLAIM)
-        async with self._transaction() as connection:
-            gone = await connection.execute(delete(calls).where(or_(unclaimed, c.created_at < at - KEPT_ROWS)))
-            full = or_(c.config != {}, c.token_hash.is_not(None))
-            await connection.execute(update(calls).where(over, full).values(config={}, token_hash=None))
-            await connection.execute(delete(costs).where(costs.c.last_active_at < at - KEPT_COSTS))
-        return int(gone.rowcount)
+        full = or_(c.config != {}, c.token_hash.is_not(None))
+
+        def removed(connection: Connection) -> int:
+            gone = connection.execute(delete(calls).where(or_(unclaimed, c.created_at < at - KEPT_ROWS)))
+            connection.execute(update(calls).where(over, full).values(config={}, token_hash=None))
+            connection.execute(delete(costs).where(costs.c.last_active_at < at - KEPT_COSTS))
+            return int(gone.rowcount)
+
+        return await self._database.run(removed)

@@ -37,7 +37,7 @@ class SqlOverview(SqlBase):
         out."""
         c = conversations.c
         day: ColumnElement[str] = func.substr(type_coerce(c.last_active_at, String), 1, 10)
-        if self._engine.dialect.name == "postgresql":
+        if self._database.name == "postgresql":
             day = func.to_char(func.timezone("UTC", c.last_active_at), "YYYY-MM-DD")
         sums = (func.count().label("conversations"), func.sum(c.cost_usd).label("cost_usd"))
         query = select(day.label("day"), *sums).where(c.last_active_at >= since).group_by(day).order_by(day)

@@ -1,4 +1,5 @@
-"""The Store over SQL: PostgreSQL through asyncpg, SQLite through aiosqlite, both through SQLAlchemy Core.
+"""The Store over SQL: PostgreSQL through asyncpg, SQLite through Python's own driver, both through
+SQLAlchemy Core.
 
 Every query of a person's rows names the owner. Writes cannot cross owners either: a message refers to (conversation,
 owner) and a conversation to (agent, owner), so the foreign keys refuse what does not belong together.
@@ -6,13 +7,12 @@ owner) and a conversation to (agent, owner), so the foreign keys refuse what doe
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Insert, Update, bindparam, func, inspect, select, text
+from sqlalchemy import Connection, Insert, Update, bindparam, func, inspect, select, text, union_all
 from sqlalchemy.schema import CreateColumn
 
 from core.agent import Agent, agent_from_row
@@ -28,7 +28,7 @@ from core.records import (
 from services.store import StoreRejected
 
 from .calls import SqlCalls
-from .engine import open_engine
+from .database import open_database
 from .overview import SqlOverview
 from .tables import agents, conversations, deleted_conversation_costs, is_canonical, messages, metadata
 
@@ -57,7 +57,7 @@ class SqlStore(SqlCalls, SqlOverview):
         Raises:
             ValueError: If the URL is neither.
         """
-        return cls(open_engine(database_url, pool_size=pool_size, timeout_s=timeout_s), timeout_s)
+        return cls(open_database(database_url, pool_size=pool_size, timeout_s=timeout_s))
 
     async def create_schema(self) -> None:
         """Create the tables and columns that are missing in an SQLite file.
@@ -67,12 +67,10 @@ class SqlStore(SqlCalls, SqlOverview):
         Raises:
             ValueError: On PostgreSQL.
         """
-        if self._engine.dialect.name != "sqlite":
+        if self._database.name != "sqlite":
             raise ValueError("PostgreSQL gets its tables from supabase/migrations")
-        async with self._transaction() as connection:
-            # Several workers may start at once: the second waits here and then finds the tables.
-            await connection.exec_driver_sql("begin immediate")
-            await connection.run_sync(_create_missing)
+        # Several workers may start at once: the second waits here and then finds the tables.
+        await self._database.run(_create_missing)
 
     async def agent(self, agent_id: str, user_id: str) -> Agent | None:
         """Return the active agent if it exists and belongs to the user."""
@@ -103,13 +101,15 @@ class SqlStore(SqlCalls, SqlOverview):
         changes = {name: value for name, value in columns.items() if name not in {"id", "user_id"}}
         if not changes.keys() <= set(agents.c.keys()):
             raise StoreRejected("agents have no such column")
-        async with self._transaction() as connection:
-            same = (agents.c.id == columns["id"], agents.c.user_id == columns["user_id"])
-            known = (await connection.execute(select(agents.c.id).where(*same))).first()
-            if known is None:
-                await connection.execute(agents.insert().values(dict(columns)))
+        same = (agents.c.id == columns["id"], agents.c.user_id == columns["user_id"])
+
+        def put(connection: Connection) -> None:
+            if connection.execute(select(agents.c.id).where(*same)).first() is None:
+                connection.execute(agents.insert().values(dict(columns)))
             elif changes:
-                await connection.execute(agents.update().where(*same).values(changes))
+                connection.execute(agents.update().where(*same).values(changes))
+
+        await self._database.run(put)
 
     async def conversation(self, conversation_id: str, user_id: str) -> StoredConversation | None:
         """Return the conversation if it exists and belongs to the user."""
@@ -150,22 +150,23 @@ class SqlStore(SqlCalls, SqlOverview):
             ParentMissing: If a row's agent or conversation is not there, or is another user's.
             StoreRejected: If one of the rows can never be stored. Nothing was stored.
         """
-        async with self._transaction() as connection:
+
+        def store(connection: Connection) -> None:
             for kind, same_kind in groupby(in_store_order(records), key=type):
-                rows = [record_to_dict(record) for record in same_kind]
-                await connection.execute(*self._write(kind, rows))
+                connection.execute(*self._write(kind, [record_to_dict(record) for record in same_kind]))
+
+        await self._database.run(store)
 
     async def cost_since(self, user_id: str, since: str) -> float:
         """Return the user's cost in USD of conversations active since the ISO 8601 time, deleted ones included."""
         if not _are_ids(user_id):
             return 0.0
-        total = 0.0
-        async with self._transaction() as connection:
-            for table in (conversations, deleted_conversation_costs):
-                mine = (table.c.user_id == user_id, table.c.last_active_at >= since)
-                cost = await connection.execute(select(func.coalesce(func.sum(table.c.cost_usd), 0)).where(*mine))
-                total += float(cost.scalar_one())
-        return total
+        costs = [
+            select(func.sum(table.c.cost_usd).label("cost_usd"))
+            .where(table.c.user_id == user_id, table.c.last_active_at >= since)
+            for table in (conversations, deleted_conversation_costs)
+        ]  # fmt: skip
+        return sum(float(row["cost_usd"] or 0) for row in await self._rows(union_all(*costs)))
 
     async def ping(self) -> None:
         """Return when the database answered one trivial query."""
@@ -173,8 +174,7 @@ class SqlStore(SqlCalls, SqlOverview):
 
     async def close(self) -> None:
         """Release all connections."""
-        async with asyncio.timeout(self._timeout_s):
-            await self._disconnect()
+        await self._database.close()
 
     def _write(self, kind: type[Record], rows: list[dict[str, Any]]) -> tuple[Insert | Update, list[dict[str, Any]]]:
         """Return the statement for records of one kind and what to execute it with."""
@@ -182,9 +182,9 @@ class SqlStore(SqlCalls, SqlOverview):
             return _PROGRESS, [{f"new_{name}": value for name, value in row.items()} for row in rows]
         if kind is ConversationRow:
             fresh = [row | {"last_active_at": row["started_at"]} for row in rows]
-            return self._insert(conversations).on_conflict_do_nothing(index_elements=["id"]), fresh
+            return self._database.insert(conversations).on_conflict_do_nothing(index_elements=["id"]), fresh
         key = ["conversation_id", "item_id"]
-        return self._insert(messages).on_conflict_do_nothing(index_elements=key), rows
+        return self._database.insert(messages).on_conflict_do_nothing(index_elements=key), rows
 
 
 _PROGRESS = (

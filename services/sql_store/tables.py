@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from types import ModuleType
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -32,11 +33,17 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
 is_canonical = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 """Finds a UUID in its canonical text form, as nearly all are: a sixth of the work of making a UUID of it."""
+
+
+def _postgresql() -> ModuleType:
+    """Return SQLAlchemy's types of PostgreSQL, which nobody loads for an SQLite file."""
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql
 
 
 class Id(TypeDecorator[str]):
@@ -47,7 +54,7 @@ class Id(TypeDecorator[str]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if dialect.name == "postgresql":
-            return dialect.type_descriptor(postgresql.UUID(as_uuid=False))
+            return dialect.type_descriptor(_postgresql().UUID(as_uuid=False))
         return dialect.type_descriptor(String(36))
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
@@ -65,7 +72,7 @@ class Instant(TypeDecorator[datetime]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if dialect.name == "postgresql":
-            return dialect.type_descriptor(postgresql.TIMESTAMP(timezone=True))
+            return dialect.type_descriptor(_postgresql().TIMESTAMP(timezone=True))
         return dialect.type_descriptor(String(32))
 
     def process_bind_param(self, value: datetime | str | None, dialect: Dialect) -> Any:
@@ -82,7 +89,17 @@ class Instant(TypeDecorator[datetime]):
         return None if moment is None else moment.astimezone(UTC)
 
 
-Json = JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+class Json(TypeDecorator[Any]):
+    """A JSON value; None is SQL's NULL."""
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(_postgresql().JSONB(none_as_null=True))
+        return dialect.type_descriptor(JSON(none_as_null=True))
+
 
 Dollars = Numeric(14, 6, asdecimal=False)
 """Up to 99 million dollars in millionths: one audio token costs some hundred-thousandths."""

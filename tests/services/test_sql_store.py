@@ -16,10 +16,12 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from core.calls import PhoneNumber
 from services.sql_store import SqlStore, migrate
-from services.sql_store.engine import postgres_arguments
+from services.sql_store.postgres import Postgres as PostgresDatabase
+from services.sql_store.postgres import postgres_arguments
 from services.sql_store.tables import metadata
 from services.store import ParentMissing, StoreRejected, StoreUnavailable
 from tests.fakes.postgres import Postgres, missing
@@ -58,8 +60,14 @@ class SqlBench:
     async def rows(self, table: str, **where: Any) -> list[dict[str, Any]]:
         source = metadata.tables[table]
         query = select(source).where(*(source.c[name] == value for name, value in where.items()))
-        async with self.store._engine.connect() as connection:
-            return [dict(row) for row in (await connection.execute(query)).mappings()]
+        return await self.store._rows(query)
+
+
+def engine_of(bench: SqlBench) -> AsyncEngine:
+    """Return the connections of a store in PostgreSQL, to take one and hold it."""
+    database = bench.store._database
+    assert isinstance(database, PostgresDatabase)
+    return database._engine
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +195,7 @@ def test_query_that_hangs_is_given_up_in_time(migrated: str) -> None:
     async def run() -> None:
         async with opened(migrated, timeout_s=0.5, pool_size=1) as bench, opened(migrated) as other:
             row = await begun(bench)
-            async with other.store._engine.begin() as holder:
+            async with engine_of(other).begin() as holder:
                 await holder.exec_driver_sql("lock table messages in access exclusive mode")
                 begin = time.monotonic()
                 with pytest.raises(StoreUnavailable):
@@ -205,7 +213,7 @@ def test_exhausted_pool_is_unavailable_in_time(migrated: str) -> None:
 
     async def run() -> None:
         async with opened(migrated, timeout_s=0.5, pool_size=1) as bench:
-            async with bench.store._engine.connect():
+            async with engine_of(bench).connect():
                 begin = time.monotonic()
                 with pytest.raises(StoreUnavailable):
                     await bench.store.ping()
@@ -313,6 +321,44 @@ async def main(url, conversation, user, worker):
 
 asyncio.run(main(*sys.argv[1:]))
 """
+
+
+def test_busy_sqlite_file_is_unavailable_in_time(tmp_path: Path) -> None:
+    """When every thread is taken, a caller waits no longer than the deadline, and what it asked is not done later."""
+
+    async def run() -> None:
+        async with opened(f"sqlite:///{tmp_path}/voice.db", timeout_s=0.5, pool_size=1) as bench:
+            row = await begun(bench)
+            begin = time.monotonic()
+            long = asyncio.ensure_future(bench.store._database.run(lambda _: time.sleep(1.5)))
+            await asyncio.sleep(0.1)  # it has the thread
+            with pytest.raises(StoreUnavailable):
+                await bench.store.save([message_row(row, 0)])
+            with pytest.raises(StoreUnavailable):
+                await long
+            assert time.monotonic() - begin < 1.5
+            await asyncio.sleep(max(0.0, begin + 1.6 - time.monotonic()))
+            assert await bench.store.history(row.id, row.user_id) == []
+
+    asyncio.run(run())
+
+
+def test_transaction_that_fails_leaves_nothing_and_locks_nobody_out(tmp_path: Path) -> None:
+    """What was written before the error is gone, and another process can write at once."""
+    file = tmp_path / "voice.db"
+
+    async def run() -> None:
+        async with opened(f"sqlite:///{file}") as bench:
+            row = await begun(bench)
+            with pytest.raises(ParentMissing):
+                await bench.store.save([message_row(row, 0), message_row(row, 1, conversation_id=str(uuid4()))])
+            other = sqlite3.connect(file, isolation_level=None, timeout=0.0)
+            other.execute("begin immediate")
+            other.rollback()
+            other.close()
+            assert await bench.store.history(row.id, row.user_id) == []
+
+    asyncio.run(run())
 
 
 def test_several_processes_share_an_sqlite_file(tmp_path: Path) -> None:
