@@ -39,6 +39,7 @@ def test_an_interrupted_run_ends_its_processes(number: signal.Signals, tmp_path:
     assert len(started) == 4, (tmp_path / "said").read_text()
     run.send_signal(number)
     assert run.wait(DEADLINE_S) != 0
+    until = time.monotonic() + DEADLINE_S
     while any(map(lives, started)) and time.monotonic() < until:
         time.sleep(0.05)
     assert not any(map(lives, started))

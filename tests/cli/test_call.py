@@ -17,7 +17,7 @@ from simulator.twilio_ear import read_wav, stretches, write_wav
 from simulator.twilio_settings import DEMO_ACCOUNT
 from tests.fakes.phone_server import TONE, PhoneServer
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 Phone = Callable[..., AbstractContextManager[PhoneServer]]
 

@@ -18,7 +18,7 @@ import pytest
 from cli.tail import Follower, main
 
 ROOT = Path(__file__).resolve().parents[2]
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 CONVERSATION = "459f1d50-fe6d-4688-bde1-b4d3d7ff0e77"
 
 

@@ -33,7 +33,7 @@ from simulator.settings import SimulatorSettings
 
 T = TypeVar("T")
 
-DEADLINE_S = 20.0
+DEADLINE_S = 30.0
 """Start and stop take 0.3 s on an idle machine; the rest is for a busy one."""
 
 

@@ -25,7 +25,7 @@ from tornado.web import Application, RequestHandler
 from twilio.request_validator import RequestValidator
 from twilio.twiml.voice_response import Connect, VoiceResponse
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 
 class MainApp:

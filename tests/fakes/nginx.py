@@ -33,7 +33,7 @@ SITE = ROOT / "deploy" / "nginx.conf"
 ADMIN_SITE = ROOT / "deploy" / "nginx-admin.conf"
 NAME = "voice.example.com"
 ADMIN_NAME = "admin.example.com"
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 
 def nginx_program() -> str:

@@ -18,7 +18,7 @@ from services.auth import load_development_secret, mint_development_token
 from tests.fakes.browser import PLAIN_ID, USER_ID, Browser, eventually
 from tests.fakes.gateway import Gateway
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 PUBLIC = {"ADMIN_PUBLIC_URL": "https://voice.example.com"}
 
 Make = Callable[..., Gateway]

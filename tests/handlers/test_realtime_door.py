@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosedError
 
 from tests.fakes.browser import PLAIN_ID, TOOLED_ID, Browser
 
-DEADLINE_S = 12.0
+DEADLINE_S = 30.0
 OWN = {"gateway.notice"}
 """Our own events, which no strict client of OpenAI's knows."""
 

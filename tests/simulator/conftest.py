@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from simulator.openai import RealtimeSimulator
 
 MODEL = "gpt-realtime-2.1"
-DEADLINE_S = 15.0
+DEADLINE_S = 30.0
 PCM_BYTES_PER_MS = 48
 
 

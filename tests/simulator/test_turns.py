@@ -271,7 +271,7 @@ def test_transcription_fails_or_comes_late(run, talking, question, fault, last):
 
     async def turn():
         async with RealtimeSimulator(speed=0) as sim:
-            sim.faults.next(fault, seconds=1.0)
+            sim.faults.next(fault, seconds=3.0)
             async with talking(sim) as talk:
                 await talk.update(audio=TRANSCRIBE)
                 await talk.speak(question)

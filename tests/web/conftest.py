@@ -26,7 +26,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 from fake_gateway import FakeGateway, Plan  # noqa: E402
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 
 def write_tone(path: Path, hz: float, seconds: float) -> Path:

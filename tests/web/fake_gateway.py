@@ -16,7 +16,6 @@ import json
 import math
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -174,7 +173,6 @@ class Talk(tornado.websocket.WebSocketHandler):
         self.gateway, self.plan = gateway, gateway.plan
         self.received: list[Event] = []
         self.heard = array.array("h")
-        self.first_at = 0.0
         self._pending, self._talking, self._loud, self._quiet = array.array("h"), False, 0, 0
         self._reply: asyncio.Task[None] | None = None
         self._numbers = itertools.count(1)
@@ -269,7 +267,6 @@ class Talk(tornado.websocket.WebSocketHandler):
     def hear(self, pcm: bytes) -> None:
         """Take sound; speech opens a turn, quiet ends it."""
         now = array.array("h", pcm)
-        self.first_at = self.first_at or time.monotonic()
         self.heard.extend(now)
         if self.manual:
             return

@@ -14,7 +14,7 @@ from tests.fakes.gateway import Gateway
 
 pytestmark = pytest.mark.browser
 
-DEADLINE_S = 12.0
+DEADLINE_S = 30.0
 
 OpenPage = Callable[..., "Desk"]
 
