@@ -169,7 +169,12 @@ def reload_unit() -> None:
     """systemctl reload has the keys read anew, and the unit stays active."""
     before = (LOGS / "combined.log").read_text().count("keys forgotten")
     sh("systemctl", "reload", "voice@8081")
-    found["reloaded"] = (LOGS / "combined.log").read_text().count("keys forgotten") - before
+    until = time.monotonic() + 5.0  # a line is in the file a moment after what it tells
+    while not (told := (LOGS / "combined.log").read_text().count("keys forgotten") - before):
+        if time.monotonic() > until:
+            break
+        time.sleep(0.05)
+    found["reloaded"] = told
     found["state_after_reload"] = show("voice@8081", "ActiveState")
 
 

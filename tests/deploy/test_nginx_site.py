@@ -14,7 +14,7 @@ import pytest
 import websocket
 
 from handlers.base import PING_INTERVAL_S, PING_TIMEOUT_S
-from tests.fakes.browser import Browser
+from tests.fakes.browser import Browser, eventually
 from tests.fakes.gateway import Gateway
 from tests.fakes.nginx import NAME, SITE, Nginx
 
@@ -83,7 +83,7 @@ def test_browser_talks_over_wss_and_no_log_has_its_token(gateway: Gateway, nginx
     browser.type_text("hello")
     assert browser.answer()
     browser.leave()
-    assert " GET / 101 " in nginx.access_log()
+    assert eventually(lambda: " GET / 101 " in nginx.access_log(), 5.0)
     written = nginx.access_log() + nginx.error_log() + (tmp_path / "main.log").read_text() + gateway.log_text()
     assert token not in written and token.rpartition(".")[2] not in written
 

@@ -99,12 +99,12 @@ def opened_at(call: Made, after_s: float) -> float:
 
 
 def assert_mostly_below(seconds: list[float], limit_s: float) -> None:
-    """Assert that the middle one of the measurements keeps the limit, and that none is far from it.
+    """Assert that half of the measurements keep the limit, and that none is far from it.
 
     Server, simulators and test share one process: when the machine takes it off the processor, every clock in it
     stands still and what was measured just then is longer.
     """
-    assert sorted(seconds)[len(seconds) // 2] <= limit_s, seconds
+    assert sorted(seconds)[(len(seconds) - 1) // 2] <= limit_s, seconds
     assert max(seconds) <= limit_s + STANDSTILL_S, seconds
 
 

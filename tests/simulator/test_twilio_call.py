@@ -112,7 +112,7 @@ def test_broken_document_ends_in_twilios_apology(
     async def work() -> None:
         async with phone() as server, TwilioSimulator(clips_only=True) as sim:
             server.status, server.content_type, server.document = status, content_type, lambda _: document
-            record = await sim.call(voice_url=server.voice_url, timeout_s=0.6)
+            record = await sim.call(voice_url=server.voice_url, timeout_s=1.5)
             assert record.codes() == [code]
             assert (record.status, record.ended_by) == ("completed", "error")
             assert record.heard_speech()
