@@ -29,6 +29,7 @@ from handlers.calls import CallsDoor, remove_expired_calls
 from handlers.connections import Connections
 from handlers.context import VERSION, Context
 from handlers.control import control_doors
+from handlers.elsewhere import end_here
 from handlers.health import Health, HealthDoor, MetricsDoor, ReadyDoor
 from handlers.listeners import Server, http_server
 from handlers.pages import client_routes
@@ -47,7 +48,7 @@ from handlers.upkeep import (
 from handlers.webhooks import AfterWebhook, StatusWebhook, VoiceWebhook
 from services import log as logs
 from services.auth import Verifier, load_development_secret
-from services.directory import MachineDirectory
+from services.directory import MachineDirectory, all_machines
 from services.environment import effective_environment
 from services.knowledge import NO_RESULT, Knowledge, base_from_realtime_url
 from services.loop_lag import LoopLag
@@ -182,12 +183,12 @@ async def assemble(settings: Settings, worker: str, *, simulated: bool = False) 
     lag = LoopLag(report=metrics.loop_late)
     lag.start()
     tools_http = guarded_client()
-    metrics.watch_spool(
-        lambda: spool.stats().pending, lambda: spool.stats().oldest_s, dead=lambda: spool.stats().dead
-    )
+    stats = spool.stats
+    metrics.watch_spool(lambda: stats().pending, lambda: stats().oldest_s, dead=lambda: stats().dead)
     metrics.watch_loop(lag.p99_ms)
     metrics.watch_log(lambda: logs.log.lost_lines)
-    connections = Connections(*limits, directory)
+    machines = all_machines(settings.redis_url, directory, limits=limits, report=_report)
+    connections = Connections(*limits, machines or directory)
     metrics.watch_connections(limits[0], lambda: connections.active, lambda: connections.is_draining)
     context = Context(
         settings=settings,
@@ -200,24 +201,25 @@ async def assemble(settings: Settings, worker: str, *, simulated: bool = False) 
         toolbox=Toolbox(tools_http, knowledge=knowledge_search(settings, http, keys)),
         metrics=metrics,
         lag=lag,
-        tickets=Tickets(directory=directory),
-        accounts=Accounts(
-            settings.twilio_account_sid, settings.twilio_auth_token, secret=secret_of
-        ),
+        tickets=Tickets(directory=machines or directory),
+        accounts=Accounts(settings.twilio_account_sid, settings.twilio_auth_token, secret=secret_of),
         telephony=Telephony(http, base_url=settings.twilio_api_url, on_failure=_call_not_changed),
         main_app=main_app(settings, http),
         worker=worker,
         siblings=siblings,
+        machines=machines,
         simulated=simulated,
         traces=traces,
     )
 
     async def leave_directory() -> None:
+        if machines is not None:
+            await machines.close()
         directory.close()
 
-    async def flush_traces() -> None:
-        await asyncio.to_thread(traces.close)
-
+    if machines is not None:
+        await machines.start(partial(end_here, context))
+    flush_traces = partial(asyncio.to_thread, traces.close)
     return context, [tools_http.aclose, http.aclose, store.close, lag.stop, leave_directory, flush_traces]
 
 

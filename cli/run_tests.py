@@ -29,6 +29,7 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     "curl": ("curl",),
     "debootstrap": ("debootstrap", "/usr/sbin/debootstrap"),
     "prometheus": ("promtool",),
+    "redis-tools": ("redis-server", "redis-check-rdb"),
 }
 """Debian packages the tests use, and the programs of which one shows that it is there."""
 

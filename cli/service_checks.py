@@ -81,6 +81,21 @@ def _mend_database(kind: str) -> str:
     return "Check DATABASE_URL and that PostgreSQL runs, then: ./voice migrate"
 
 
+async def redis(settings: Settings) -> Finding:
+    """Is the Redis there that several machines share, and does it take what the server does there?"""
+    if settings.redis_url is None:
+        return ok("redis", "not set: this machine's limits are its own")
+    from services.directory.redis_client import try_redis
+
+    where = urlsplit(settings.redis_url).hostname
+    began = time.monotonic()
+    cause = await try_redis(settings.redis_url)
+    if cause is not None:
+        return problem("redis", f"{where}: {cause}", "Check REDIS_URL with its password, the firewall and that Redis "
+                                "7 or later runs: redis-cli -u \"$REDIS_URL\" ping")  # fmt: skip
+    return ok("redis", f"{where} answers in {(time.monotonic() - began) * 1000:.0f} ms")
+
+
 async def key(settings: Settings) -> Finding:
     """Can the key for the voice service be had?"""
     found = await _key(settings)
@@ -213,6 +228,7 @@ async def clock(settings: Settings) -> Finding:
 
 SERVICE_CHECKS: tuple[tuple[str, Callable[[Settings], Awaitable[Finding]]], ...] = (
     ("database", database),
+    ("redis", redis),
     ("key", key),
     ("token keys", tokens),
     ("voice service", voice_service),

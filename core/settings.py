@@ -143,7 +143,8 @@ TABLE: tuple[Setting, ...] = (
             "Collector of OpenTelemetry traces, OTLP over HTTP; needs requirements-otel.txt. Unset: no traces.",
             choices=HTTP),
     Setting("REDIS_URL", "redis_url", "url", None,
-            "Reserved for limits shared over several servers; has no effect yet.", choices=("redis", "rediss")),
+            "Redis that several machines share: limits, tickets and resumes hold over all of them.",
+            choices=("redis", "rediss")),
 )
 # fmt: on
 

@@ -29,6 +29,7 @@ from handlers import origins
 from handlers.connections import Place
 from handlers.context import Context
 from handlers.early import EarlyMessages
+from handlers.elsewhere import end_elsewhere
 from handlers.outbox import Outbox
 from handlers.relay import Relay
 from handlers.strict_frames import StrictProtocol
@@ -200,8 +201,8 @@ class Door(WebSocketHandler):
             return
         self.context.connections.noted(relay, noted.at)
         asked = {"conversation_id": relay.conversation_id, "user_id": relay.user_id, "before": noted.at}
-        for worker in noted.others:
-            await self.context.siblings.ask_one(worker, "POST", "/replace", asked)
+        if noted.others:
+            await end_elsewhere(self.context, asked)
 
     # ------------------------------------------------------------------ messages
 

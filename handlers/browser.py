@@ -25,6 +25,7 @@ from core.records import ConversationRow, StoredConversation, Turn
 from core.session import BrowserSession
 from handlers.base import Door
 from handlers.context import Identity
+from handlers.elsewhere import end_elsewhere
 from handlers.ledger import wall_clock
 from handlers.pages import render_talk_page
 from handlers.relay import Relay
@@ -33,9 +34,6 @@ from services.auth import TokenRejected, User
 
 FLUSH_S = 2.0
 """How long a resume waits for turns that are still on their way to the database."""
-
-REPLACE_S = 3.0
-"""How long a resume waits for the other processes: the 2 s they wait for their turns, and their answer."""
 
 TOKEN_PROTOCOL = "openai-insecure-api-key."  # noqa: S105 - the name of a subprotocol
 """Prefix of the subprotocol that carries a token. Source: OpenAI Realtime reference, section 2."""
@@ -127,7 +125,7 @@ class RealtimeDoor(Door):
         return self._relay(agent, user, stored, history, position, spent_usd)
 
     async def _end_elsewhere(self, conversation_id: str, user_id: str) -> bool:
-        """End the user's session of a conversation, in whichever process of this machine it is.
+        """End the user's session of a conversation, in whichever process it is.
 
         Afterwards the turns other processes had of it are stored, as far as they could be in time, also those of a
         session that has ended by itself just before.
@@ -137,8 +135,7 @@ class RealtimeDoor(Door):
         """
         here = self.context.connections.replace(conversation_id, user_id)
         asked = {"conversation_id": conversation_id, "user_id": user_id}
-        answers = await self.context.siblings.ask("POST", "/replace", asked, timeout_s=REPLACE_S)
-        return here or any((answer.json() or {}).get("replaced") is True for answer in answers.values())
+        return await end_elsewhere(self.context, asked) or here
 
     async def _agent(self, agent_id: str, user: User) -> Agent:
         agent = await self.context.store.agent(agent_id, user.id)

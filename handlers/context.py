@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -70,6 +70,13 @@ class PhoneLeg(Protocol):
         """Have the call go on by other instructions. Never raises."""
 
 
+class Machines(Protocol):
+    """The processes of all machines."""
+
+    async def replace(self, question: Mapping[str, Any], timeout_s: float) -> bool:
+        """Have each do `handlers.elsewhere.end_here`; return whether one had the session. Never raises."""
+
+
 @dataclass(slots=True)
 class Context:
     """The services of this process, made by server.py.
@@ -77,6 +84,7 @@ class Context:
     Attributes:
         worker: This process's name among all that share a STATE_DIR, `{port}-{n}`.
         siblings: The other workers of this machine.
+        machines: The processes of all machines; None where there is no other machine.
         simulated: Whether the Realtime service is the simulator; the talk page says so.
         last_connect_ms: Time the last link took to open; None before the first.
         upstream_failures: Links that failed since one last opened.
@@ -99,6 +107,7 @@ class Context:
     telephony: Telephony
     worker: str
     siblings: Siblings
+    machines: Machines | None = None
     main_app: MainApp | None = None
     simulated: bool = False
     traces: Traces = NO_TRACES

@@ -22,11 +22,9 @@ from tornado.web import Application, RequestHandler
 from core.errors import OPERATOR_ENDED
 from handlers import live
 from handlers.context import Context
+from handlers.elsewhere import end_here
 from handlers.health import METRICS_TYPE, health_part
 from handlers.relay import Relay
-
-REPLACE_FLUSH_S = 2.0
-"""How long the one that goes on waits for turns that are still on their way to the database."""
 
 
 def control_doors(context: Context) -> Application:
@@ -90,20 +88,11 @@ class ReplaceDoor(ControlDoor):
     """`POST /replace`."""
 
     async def post(self) -> None:
-        """End the user's session of a conversation here, and answer when its turns have left for the database.
-
-        Turns of a session that has ended by itself just before count too. `before`: see `Connections.replace`.
-        """
+        """End the user's session of a conversation here; see `end_here`."""
         asked = self.body()
         if asked is None:
             return
-        before = asked.get("before")
-        ended = self.context.connections.replace(
-            str(asked.get("conversation_id")),
-            str(asked.get("user_id")),
-            before=float(before) if isinstance(before, (int, float)) else None,
-        )
-        await self.context.spool.flushed(REPLACE_FLUSH_S)
+        ended = await end_here(self.context, asked)
         self.answer({"replaced": ended})
 
 

@@ -137,7 +137,7 @@ def test_installation_stays_small() -> None:
     assert len(packages) <= LARGEST_INSTALLATION, sorted(packages)
 
 
-@pytest.mark.parametrize("package", ["sqlalchemy", "asyncpg", "postgrest", "pydantic", "opentelemetry"])
+@pytest.mark.parametrize("package", ["sqlalchemy", "asyncpg", "postgrest", "pydantic", "opentelemetry", "redis"])
 def test_heavy_packages_are_loaded_by_those_who_need_them(package: str) -> None:
     """Each store brings its own: 15 or 27 MB of SQL, 11 MB of Supabase; on a small droplet one of them is enough."""
     code = f"import sys, server; sys.exit({package!r} in sys.modules)"

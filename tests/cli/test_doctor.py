@@ -18,6 +18,7 @@ from cli.findings import Finding, ok, warning
 from cli.local_postgres import free_port
 from core.settings import read_settings
 from tests.fakes.gateway import Gateway
+from tests.fakes.redis_server import PASSWORD, RedisServer, program
 
 KEY = "sk-doctor-canary-0123456789"
 SERVICE_KEY = "sb_secret_doctor-canary"
@@ -45,6 +46,15 @@ def variables(gateway: Gateway, tmp_path: Path) -> dict[str, str]:
     }
 
 
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    """Return a Redis with a password."""
+    if program() is None:
+        pytest.skip("Redis is not installed: apt-get install redis-tools")
+    with RedisServer() as running:
+        yield running
+
+
 @pytest.fixture(autouse=True)
 def no_units(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at no unit of the machine that tests."""
@@ -60,7 +70,7 @@ def test_sound_installation_has_no_problem(variables: dict[str, str], tmp_path: 
     """Everything is well, and nothing was made or changed by looking."""
     findings = doctor.examine(variables)
     assert [finding for finding in findings if finding.state == "problem"] == []
-    assert {"settings", "database", "key", "token keys", "voice service", "phone", "clock", "ports", "folders",
+    assert {"settings", "database", "redis", "key", "token keys", "voice service", "phone", "clock", "ports", "folders",
             "open files", "nginx", "unit", "instances", "public address",
             "certificate"} == set(by_name(findings))  # fmt: skip
     assert "opened a session of gpt-realtime-2.1" in by_name(findings)["voice service"].text
@@ -270,3 +280,16 @@ def test_phone_settings_that_fit_name_the_webhook(variables: dict[str, str]) -> 
     }
     found = by_name(doctor.examine(variables | given))["phone"]
     assert found.state == "ok" and "https://voice.example.com/api/twilio/voice" in found.text
+
+
+def test_redis_is_asked_and_its_password_not_told(variables: dict[str, str], redis: RedisServer) -> None:
+    """One that answers is well; one that is not there, or refuses the password, is a problem with its remedy."""
+    unset = by_name(doctor.examine(variables))["redis"]
+    assert unset.state == "ok" and "not set" in unset.text
+    good = by_name(doctor.examine({**variables, "REDIS_URL": redis.url}))["redis"]
+    assert good.state == "ok" and "answers in" in good.text
+    wrong = redis.url.replace(PASSWORD, "wrong-canary")
+    for url in (wrong, f"redis://:wrong-canary@127.0.0.1:{free_port()}"):
+        found = by_name(doctor.examine({**variables, "REDIS_URL": url}))["redis"]
+        assert found.state == "problem" and "REDIS_URL" in found.mend
+        assert "canary" not in found.text + found.mend

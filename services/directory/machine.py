@@ -1,8 +1,7 @@
-"""The live-session directory of one machine: who holds a place, over all workers of all instances with one STATE_DIR.
+"""The directory of one machine: an SQLite file beside the locks of all workers of all instances with one STATE_DIR.
 
-`Directory` is what the doors need of it; `MachineDirectory` keeps it in SQLite beside the workers' locks. Nothing in it
-outlives a boot, so nothing is flushed to the disk, and a file that is broken is made anew from what the living know.
-Each process tells its own sessions; those of a process that died are forgotten as soon as somebody looks.
+Nothing in it outlives a boot, so nothing is flushed to the disk, and a file that is broken is made anew from what the
+living know. Each process tells its own sessions; those of a process that died are forgotten as soon as somebody looks.
 """
 
 from __future__ import annotations
@@ -10,11 +9,13 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
+
+from .places import MAX_TICKETS, Counts, DirectoryUnavailable, Noted, Report
 
 T = TypeVar("T")
 
@@ -23,9 +24,6 @@ BUSY_S = 0.025
 
 RETRY_S = 5.0
 """Pause after a failure before the file is tried again: a file that stays locked costs 5 ms of a second at most."""
-
-MAX_TICKETS = 10_000
-"""Tickets kept; beyond it the oldest goes. Two a second for every one of 1000 users would need a tenth of it."""
 
 SCHEMA = """
 create table if not exists sessions (
@@ -36,75 +34,6 @@ create index if not exists sessions_conversation on sessions (conversation_id) w
 create table if not exists tickets (key text primary key, holder text not null, expires_at real not null)
     without rowid;
 """
-
-Report = Callable[[str, Mapping[str, object]], None]
-"""Told an event's name and its fields: `directory_failing`, `directory_back`, `directory_made_anew`."""
-
-
-class DirectoryUnavailable(Exception):
-    """Raised when the directory could not be asked; the caller goes by what its own process knows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How many places are taken.
-
-    Attributes:
-        active: Places in all, also those of clients that are let in or go.
-        talking: Sessions that talk, by channel.
-    """
-
-    active: int
-    talking: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Noted:
-    """What was true when a session noted its conversation.
-
-    Attributes:
-        at: Monotonic seconds of the machine; no two notes of a conversation have the same.
-        others: The other workers that had noted the same user's conversation before.
-    """
-
-    at: float
-    others: tuple[str, ...] = ()
-
-
-class Directory(Protocol):
-    """Who holds a place. `session` is a number that the calling process gives to one of its connections.
-
-    What answers a question may raise DirectoryUnavailable, and then the session counts as taken all the same: it will
-    be told to the directory when that is back.
-    """
-
-    async def take(self, session: int, channel: str) -> bool:
-        """Take a place; False when all MAX_CONNECTIONS are taken. Two that ask at once never get the same place."""
-
-    async def take_for(self, session: int, user_id: str, *, follows: bool = False) -> bool:
-        """Count a session with its user; False when the user has MAX_SESSIONS_PER_USER, one more if it `follows`."""
-
-    async def note(self, session: int, conversation_id: str) -> Noted:
-        """Note what a session talks about; of two that do the later one is told of the earlier, never the reverse."""
-
-    def release(self, session: int) -> None:
-        """Give a session's place back; never raises, and unknown ones are fine."""
-
-    async def has_room(self, user_id: str | None = None) -> bool:
-        """Return whether a further session, of this user if one is given, would get a place."""
-
-    async def counts(self) -> Counts:
-        """Return how many places are taken."""
-
-    async def put_ticket(self, key: str, holder: str, life_s: float) -> None:
-        """Keep a ticket's holder under a key, for `life_s` seconds; beyond a bound the oldest ticket goes."""
-
-    async def take_ticket(self, key: str) -> str | None:
-        """Return a ticket's holder and forget it; None when it is unknown, taken or too old."""
-
-    def close(self) -> None:
-        """Forget the sessions of this process."""
-
 
 @dataclass(slots=True)
 class _Own:
@@ -246,7 +175,7 @@ class MachineDirectory:
         return row[0] if row is not None and row[1] >= self._clock() else None
 
     def close(self) -> None:
-        """See `Directory.close`."""
+        """Forget the sessions of this process."""
         self._own.clear()
         with suppress(DirectoryUnavailable):
             self._run(lambda db: db.execute("delete from sessions where worker = ?", (self._worker,)))
