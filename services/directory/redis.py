@@ -33,7 +33,10 @@ RETRY_S = 5.0
 """Pause after a failure before Redis is asked again: callers of that time do not wait for it."""
 
 UNKNOWN = -1
-"""What the script answers a process it does not know."""
+"""What the script answers a process or a session it does not know."""
+
+CANCELLATIONS = 20
+"""Attempts to end a task: the client swallows a cancellation that comes while it connects."""
 
 
 @dataclass(slots=True)
@@ -54,6 +57,9 @@ class RedisDirectory:
         machine: The directory of this machine.
         limits: MAX_CONNECTIONS and MAX_SESSIONS_PER_USER, the same on all machines.
         report: Told once when Redis fails and once when it is back.
+
+    Raises:
+        OSError: If the client does not understand the address.
     """
 
     def __init__(self, url: str, machine: Directory, *, limits: tuple[int, int], report: Report) -> None:
@@ -92,10 +98,11 @@ class RedisDirectory:
         self._own.clear()
         with suppress(DirectoryUnavailable):
             await self._ask("leave")
-        while running := {task for task in (*self._tasks, *self._asking) if not task.done()}:
-            for task in running:
-                task.cancel()  # until it heeds it: the client swallows one that comes while it connects
-            await asyncio.wait(running, timeout=0.1)
+        for _ in range(CANCELLATIONS):
+            for task in (running := {task for task in (*self._tasks, *self._asking) if not task.done()}):
+                task.cancel()
+            if running:
+                await asyncio.wait(running, timeout=0.1)
         with suppress(RedisError, OSError):
             async with asyncio.timeout(ASK_S):
                 await self._redis.aclose()
@@ -219,7 +226,7 @@ class RedisDirectory:
         released, self._released = self._released, []
         task = asyncio.create_task(self._asked_in_order(released, operation, arguments), name="directory-ask")
         self._asking.add(task)
-        task.add_done_callback(self._asking.discard)
+        task.add_done_callback(self._asked)
         try:
             await asyncio.wait({task}, timeout=ASK_S)
             if not task.done():
@@ -237,6 +244,12 @@ class RedisDirectory:
             self._is_failing = False
             self._report("directory_back", {"sessions": len(self._own), "where": "redis"})
         return answer
+
+    def _asked(self, task: asyncio.Task[Any]) -> None:
+        """Forget a question; what became of one that nobody waits for any more is nobody's concern."""
+        self._asking.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     async def _asked_in_order(self, released: list[int], operation: str, arguments: tuple[Any, ...]) -> Any:
         """Ask, after what Redis must know of us first has been told: what was over before somebody asked."""

@@ -27,16 +27,27 @@ def open_client(url: str) -> Redis:
 
     Args:
         url: `redis://` or `rediss://`, with a password and the number of a database if need be.
+
+    Raises:
+        OSError: If the client does not understand the address.
     """
-    return Redis.from_url(
-        url, decode_responses=True, socket_timeout=ASK_S, socket_connect_timeout=ASK_S, socket_keepalive=True,
-        health_check_interval=PING_S, retry=Retry(NoBackoff(), 1),  # one: the connection a restart has cut
-    )  # fmt: skip
+    try:
+        client = Redis.from_url(
+            url, decode_responses=True, socket_timeout=ASK_S, socket_connect_timeout=ASK_S, socket_keepalive=True,
+            health_check_interval=PING_S, retry=Retry(NoBackoff(), 1),  # one: the connection a restart has cut
+        )  # fmt: skip
+        client.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # only this looks at the options in the address
+    except (TypeError, ValueError) as error:
+        raise OSError("REDIS_URL has options that mean nothing to the client") from error
+    return client
 
 
 async def try_redis(url: str) -> str | None:
     """Return why the directory could not be in this Redis; None when it could. Nothing is left there."""
-    client = open_client(url)
+    try:
+        client = open_client(url)
+    except OSError:
+        return "the address has options that mean nothing to the client"
     try:
         async with asyncio.timeout(3 * ASK_S):
             await client.register_script(SCRIPT)(keys=[PREFIX], args=["leave", secrets.token_hex(8)])

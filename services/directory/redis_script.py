@@ -103,10 +103,10 @@ if operation == 'take' then
   return 1
 end
 
--- user: most sessions of a user, number, user
+-- user: most sessions of a user, number, user; a session that is not there must be told again
 if operation == 'user' then
   local row = row_of(me .. '|' .. ARGV[4])
-  if not row then return 0 end
+  if not row then return -1 end
   if row[2] == ARGV[5] then return 1 end
   if after_burial(is_room_for, ARGV[5], ARGV[3]) == 0 then return 0 end
   put(me, ARGV[4], {row[1], ARGV[5], row[3]})

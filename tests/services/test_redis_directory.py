@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from services.directory import Counts, DirectoryUnavailable, MachineDirectory
 from services.directory import redis as directory_module
 from services.directory.redis import RedisDirectory
+from services.directory.redis_client import try_redis
 from tests.fakes.redis_server import RedisServer, program
 from tests.fakes.server_process import REPOSITORY, free_port
 
@@ -385,3 +386,27 @@ def test_machine_that_does_not_answer_is_not_waited_for_long(run) -> None:
         assert 0.4 < time.monotonic() - began < 5.0
 
     run(test)
+
+
+def test_session_that_redis_lost_is_told_again(run) -> None:
+    """Its user is counted as if nothing had happened."""
+
+    async def test(machines: Machines) -> None:
+        one, other = await machines.machine("one"), await machines.machine("other")
+        assert await one.take(1, "browser")
+        async with Redis.from_url(machines.url) as client:
+            await client.delete("voice:sessions")
+        assert await one.take_for(1, "anna")
+        assert await other.counts() == Counts(1, {"browser": 0})
+        assert await other.take(1, "browser") and await other.take_for(1, "anna") and not await one.has_room("anna")
+
+    run(test)
+
+
+def test_address_the_client_does_not_understand_stops_the_start(tmp_path: Path) -> None:
+    """It is told at once, without the password."""
+    local = MachineDirectory(tmp_path, "8080-0", living=list, limits=(1, 1), report=lambda *_: None)
+    with pytest.raises(OSError, match="REDIS_URL") as raised:
+        RedisDirectory("redis://:canary@h/0?colour=red", local, limits=(1, 1), report=lambda *_: None)
+    assert "canary" not in str(raised.value)
+    assert "options" in (asyncio.run(try_redis("redis://h/0?colour=red")) or "")
