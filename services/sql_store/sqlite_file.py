@@ -20,6 +20,10 @@ from sqlalchemy.dialects import sqlite
 from .database import T, as_json, executed
 from .errors import within
 
+MOST_CONNECTIONS = 3
+"""A file has one writer at a time, so more would wait for each other: one for transcripts, one for another write that
+waits for its turn, one that reads meanwhile. Each keeps up to 2 MB of the file."""
+
 
 class SqliteFile:
     """A `Database` in one file, which several processes may share.
@@ -31,6 +35,7 @@ class SqliteFile:
     name: Literal["postgresql", "sqlite"] = "sqlite"
 
     def __init__(self, database_url: str, *, pool_size: int, timeout_s: float) -> None:
+        pool_size = min(pool_size, MOST_CONNECTIONS)
         file = make_url(database_url).database
         if not file or file == ":memory:":
             raise ValueError("DATABASE_URL must name a file, as in sqlite:///data/voice.db")
@@ -39,7 +44,7 @@ class SqliteFile:
         # A statement's parameters are rows: they must not get into the text of an error.
         self._engine = create_engine(
             f"sqlite:///{file}", hide_parameters=True, pool_size=pool_size, max_overflow=0, pool_timeout=timeout_s,
-            json_serializer=as_json, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True,
+            json_serializer=as_json, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True, pool_use_lifo=True,
         )  # fmt: skip
         _prepare(self._engine, timeout_s)
         self._threads = ThreadPoolExecutor(pool_size, thread_name_prefix="sqlite")  # as many as there are connections
