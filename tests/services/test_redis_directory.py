@@ -410,3 +410,19 @@ def test_address_the_client_does_not_understand_stops_the_start(tmp_path: Path) 
         RedisDirectory("redis://:canary@h/0?colour=red", local, limits=(1, 1), report=lambda *_: None)
     assert "canary" not in str(raised.value)
     assert "options" in (asyncio.run(try_redis("redis://h/0?colour=red")) or "")
+
+
+def test_process_that_leaves_takes_all_it_held_along(run) -> None:
+    """Its places are free at once, and nothing of it is left in Redis."""
+
+    async def test(machines: Machines) -> None:
+        one, other = await machines.machine("one"), await machines.machine("other")
+        assert await one.take(1, "browser") and await one.take_for(1, "anna")
+        await one.note(1, "c")
+        await one.close()
+        assert await other.counts() == Counts(0, {})
+        await other.close()
+        async with Redis.from_url(machines.url) as client:
+            assert await client.keys("voice:*") == []
+
+    run(test)
