@@ -91,8 +91,9 @@ async def redis(settings: Settings) -> Finding:
     began = time.monotonic()
     cause = await try_redis(settings.redis_url)
     if cause is not None:
-        return problem("redis", f"{where}: {cause}", "Check REDIS_URL with its password, the firewall and that Redis "
-                                "7 or later runs: redis-cli -u \"$REDIS_URL\" ping")  # fmt: skip
+        return problem("redis", f"{where}: {cause}", "Check REDIS_URL with its password, for rediss:// whether the "
+                                "certificate is trusted (?ssl_ca_certs=FILE), the firewall, and that Redis 7 or later "
+                                "runs: redis-cli -u \"$REDIS_URL\" ping")  # fmt: skip
     return ok("redis", f"{where} answers in {(time.monotonic() - began) * 1000:.0f} ms")
 
 
