@@ -4,6 +4,7 @@ Headers are those of two published captures: no Origin, no extensions, no subpro
 """
 from __future__ import annotations
 
+import asyncio
 import ssl
 from typing import Any
 from urllib.parse import urlsplit
@@ -52,8 +53,12 @@ async def handshake(
         headers["Origin"] = "https://evil.example"
     limit = settings.handshake_timeout_s
     request = HTTPRequest(settings.reached(url), headers=headers, connect_timeout=limit, request_timeout=limit)
+    opening = asyncio.ensure_future(websocket_connect(request))
     try:
-        return await websocket_connect(request)
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:  # the call is over; a socket that opens all the same is nobody's
+        opening.add_done_callback(_drop)
+        raise
     except HTTPTimeoutError:
         raise HandshakeFailed(31901, "no answer") from None
     except HTTPClientError as error:
@@ -66,6 +71,12 @@ async def handshake(
         raise HandshakeFailed(31910, error.reason or "TLS") from None
     except (OSError, StreamClosedError) as error:
         raise HandshakeFailed(31902, type(error).__name__) from None
+
+
+def _drop(opened: asyncio.Future[WebSocketClientConnection]) -> None:
+    """Drop the TCP connection of a handshake, if it came about."""
+    if not opened.cancelled() and opened.exception() is None:
+        abort(opened.result())
 
 
 def abort(connection: WebSocketClientConnection) -> None:
