@@ -115,8 +115,10 @@ class RedisDirectory:
             timeout_s: Longest wait for their answers.
 
         Returns:
-            Whether one had it.
+            Whether one had it; False at once while Redis is left alone after a failure.
         """
+        if asyncio.get_running_loop().time() < self._retry_at:
+            return False
         return await self._messages.ask(question, timeout_s)
 
     # ------------------------------------------------------------------ places

@@ -18,7 +18,7 @@ from cli.findings import Finding, ok, warning
 from cli.local_postgres import free_port
 from core.settings import read_settings
 from tests.fakes.gateway import Gateway
-from tests.fakes.redis_server import PASSWORD, RedisServer, program
+from tests.fakes.redis_server import PASSWORD, RedisServer, redis_or_skip
 
 KEY = "sk-doctor-canary-0123456789"
 SERVICE_KEY = "sb_secret_doctor-canary"
@@ -49,10 +49,7 @@ def variables(gateway: Gateway, tmp_path: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def redis() -> Iterator[RedisServer]:
     """Return a Redis with a password."""
-    if program() is None:
-        pytest.skip("Redis is not installed: apt-get install redis-tools")
-    with RedisServer() as running:
-        yield running
+    yield from redis_or_skip()
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.fakes.browser import STRANGER_ID, STRANGERS_AGENT_ID, Browser, Closed, eventually
 from tests.fakes.fleet import Fleet
-from tests.fakes.redis_server import RedisServer, program
+from tests.fakes.redis_server import RedisServer, redis_or_skip
 
 PLACES = 6
 
@@ -21,10 +21,7 @@ Machines = tuple[Fleet, Fleet]
 @pytest.fixture(scope="module")
 def redis() -> Iterator[RedisServer]:
     """A Redis that several machines share."""
-    if program() is None:
-        pytest.skip("Redis is not installed: apt-get install redis-tools")
-    with RedisServer() as running:
-        yield running
+    yield from redis_or_skip()
 
 
 @pytest.fixture(scope="module")

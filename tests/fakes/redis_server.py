@@ -16,9 +16,12 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import pytest
 
 from tests.fakes.server_process import free_port
 
@@ -32,6 +35,14 @@ PASSWORD = "of-nobody"
 def program() -> str | None:
     """Return the path of a program that is the server, or None."""
     return next(filter(None, map(shutil.which, PROGRAMS)), None)
+
+
+def redis_or_skip() -> Iterator[RedisServer]:
+    """Yield a running server, for a fixture; skip where it is not installed."""
+    if program() is None:
+        pytest.skip("Redis is not installed: apt-get install redis-tools")
+    with RedisServer() as running:
+        yield running
 
 
 class RedisServer:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tornado.websocket import WebSocketClientConnection
 
 import simulator
 from simulator.faults import UnknownFaultError
@@ -270,6 +271,8 @@ def test_handshake_that_outlives_its_call_leaves_no_socket(run: Run) -> None:
                 asking.cancel()
                 await asyncio.gather(asking, return_exceptions=True)
             await asyncio.sleep(0.2)
-            gc.collect()  # an unclosed socket would warn, which is an error here
+            sockets = [it for it in gc.get_objects() if isinstance(it, WebSocketClientConnection)]
+            assert [it for it in sockets if it.protocol is not None] == []
+            gc.collect()  # one that is gone and was not closed warns, which is an error here
 
     run(work())
