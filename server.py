@@ -211,6 +211,7 @@ async def assemble(settings: Settings, worker: str, *, simulated: bool = False) 
         simulated=simulated,
         traces=traces,
     )
+    metrics.watch_links(lambda: context.upstream.resumed)
 
     async def leave_directory() -> None:
         if machines is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 OPEN_S = 12.0
-"""Longest wait for a link: the 8 s handshake limit of `services/upstream.py`, name resolution and a margin."""
+"""Longest wait for a link: the 8 s handshake limit of `services/upstream/opening.py`, name resolution and a margin."""
 
 CONFIGURE_S = 5.0
 """Longest wait for `session.updated`, which usually takes one round trip."""

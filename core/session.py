@@ -44,7 +44,7 @@ FLOOD_WINDOW_S = 10.0
 MAX_EVENTS = 200
 MAX_EVENT_BYTES = 1_048_576
 """What a client may send within the window besides audio: twenty events a second are ten times what a person causes,
-and more bytes than this would fill the link's buffer (`services/upstream.py`) and have it taken for dead."""
+and more bytes than this would fill the link's buffer (`services/upstream/link.py`) and have it taken for dead."""
 
 TOKEN_NOTICE_S = 60.0
 """How long before its token expires a client is told: time enough for one refresh and one retry."""

@@ -198,6 +198,11 @@ class Metrics:
         gauge = Gauge("voice_log_lines_lost", "Log lines the disk did not take.", registry=self._registry)
         gauge.set_function(lost_lines)
 
+    def watch_links(self, resumed: Callable[[], int]) -> None:
+        """Read at every scrape how many links resumed a TLS session."""
+        gauge = Gauge("voice_upstream_tls_resumed", "Links that resumed a TLS session.", registry=self._registry)
+        gauge.set_function(resumed)
+
     def render(self) -> bytes:
         """Return everything in Prometheus' text format, of content type `CONTENT_TYPE`."""
         return generate_latest(self._registry)

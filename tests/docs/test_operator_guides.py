@@ -64,6 +64,7 @@ def written_families() -> set[str]:
     metrics.watch_spool(lambda: 0, lambda: 0.0)
     metrics.watch_loop(lambda: 0.0)
     metrics.watch_log(lambda: 0)
+    metrics.watch_links(lambda: 0)
     types = re.findall(r"^# TYPE (\w+) (\w+)", metrics.render().decode(), re.M)
     found = {name for name, _ in types}
     return found | {f"{name}_{part}" for name, kind in types if kind == "histogram" for part in ("bucket", "count")}
@@ -100,6 +101,7 @@ def test_every_metric_is_explained() -> None:
     metrics.watch_spool(lambda: 0, lambda: 0.0)
     metrics.watch_loop(lambda: 0.0)
     metrics.watch_log(lambda: 0)
+    metrics.watch_links(lambda: 0)
     written = {}
     for family in metrics._registry.collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name

@@ -25,8 +25,7 @@ from tornado.websocket import WebSocketProtocol
 from core.recovery import Loss
 from handlers.base import MAX_MESSAGE_BYTES, Door
 from handlers.listeners import http_server
-from services import upstream as upstream_module
-from services.upstream import Link, Target, Upstream
+from services.upstream import Link, Target, Upstream, opening
 
 LOOPS: dict[str, Callable[[Coroutine[Any, Any, None]], None]] = {"asyncio": asyncio.run, "uvloop": uvloop.run}
 WIRES = ("fast", "tornado")
@@ -159,7 +158,7 @@ class EchoLink(Link):
 async def run_cases(url: str, agent: str) -> int:
     """Let Autobahn fuzz a link with every case it serves; return how many those were."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(upstream_module, "Link", EchoLink)
+        patch.setattr(opening, "Link", EchoLink)
         count = int((await _visit(f"{url}/getCaseCount"))[0])
         for case in range(1, count + 1):
             await _visit(f"{url}/runCase?case={case}&agent={agent}")

@@ -101,12 +101,14 @@ def test_watched_figures_are_read_at_each_scrape() -> None:
     metrics.watch_spool(lambda: pending[0], lambda: 61.5)
     metrics.watch_loop(lambda: 1.2)
     metrics.watch_log(lambda: 4)
+    metrics.watch_links(lambda: 3)
     pending[0] = 7
     read = samples(metrics)
     assert read["voice_spool_pending",] == 7
     assert read["voice_spool_oldest_seconds",] == 61.5
     assert read["voice_event_loop_lag_p99_seconds",] == 0.0012
     assert read["voice_log_lines_lost",] == 4
+    assert read["voice_upstream_tls_resumed",] == 3
     assert read["process_resident_memory_bytes",] > 1_000_000
     assert read["process_open_fds",] > 2
 

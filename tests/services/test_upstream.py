@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from core.recovery import Loss
-from services import upstream as upstream_module
-from services.upstream import Link, Target, Upstream, UpstreamError
+from services.upstream import Link, Target, Upstream, UpstreamError, dialer, opening
 from tests.fakes.certificates import certificate
 from tests.fakes.scripted_upstream import LOOPS, Peer, ScriptedUpstream, idle, until
 
@@ -110,7 +109,7 @@ def test_wrong_proof_of_the_upgrade_is_refused(run):
 
 def test_service_that_never_answers_is_given_up(run, monkeypatch):
     """After the limit the handshake is a timeout, and the connection is closed."""
-    monkeypatch.setattr(upstream_module, "HANDSHAKE_S", 0.2)
+    monkeypatch.setattr(opening, "HANDSHAKE_S", 0.2)
 
     async def scenario():
         async with ScriptedUpstream(Peer.wait_gone) as service:
@@ -142,7 +141,7 @@ def test_next_address_is_tried(run, monkeypatch):
                 kind = (socket.AF_INET, socket.SOCK_STREAM, 6)
                 return [(*kind, ("127.0.0.2", port)), (*kind, (host, port))]
 
-            monkeypatch.setattr(upstream_module, "_addresses", addresses)
+            monkeypatch.setattr(dialer, "addresses_of", addresses)
             link = await Upstream(service.url).open(TARGET)
             link.close()
 
@@ -162,10 +161,10 @@ def test_cancelled_handshake_leaves_no_connection(run, after):
 
     async def scenario():
         async with ScriptedUpstream(hold) as service:
-            opening = asyncio.create_task(Upstream(service.url).open(TARGET))
+            attempt = asyncio.create_task(Upstream(service.url).open(TARGET))
             await until(lambda: arrived)
-            opening.cancel()
-            await asyncio.wait([opening])
+            attempt.cancel()
+            await asyncio.wait([attempt])
             await asyncio.wait_for(arrived[0].gone.wait(), 1)
 
     run(scenario())
@@ -180,12 +179,12 @@ def test_cancelled_in_the_moment_of_success_leaves_no_connection(run, monkeypatc
 
             def connect_and_cancel(link: Link, transport: Any) -> None:
                 connected(link, transport)
-                opening.cancel()
+                attempt.cancel()
 
             monkeypatch.setattr(Link, "on_ws_connected", connect_and_cancel)
-            opening = asyncio.create_task(Upstream(service.url).open(TARGET))
-            await asyncio.wait([opening])
-            assert opening.cancelled()
+            attempt = asyncio.create_task(Upstream(service.url).open(TARGET))
+            await asyncio.wait([attempt])
+            assert attempt.cancelled()
             await asyncio.wait_for(service.peers[0].gone.wait(), 1)
 
     run(scenario())

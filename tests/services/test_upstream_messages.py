@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from core.recovery import Loss
-from services import upstream as upstream_module
-from services.upstream import Target, Upstream
+from services.upstream import Target, Upstream, opening
+from services.upstream import link as link_module
 from tests.fakes.raw_websocket import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
 from tests.fakes.scripted_upstream import LOOPS, Heard, Peer, ScriptedUpstream, idle, until
 
@@ -175,7 +175,7 @@ def test_connection_that_breaks_is_a_loss(run):
 
 def test_fragments_that_add_up_to_too_much_are_a_loss(run, monkeypatch):
     """One message may not grow without end."""
-    monkeypatch.setattr(upstream_module, "MAX_MESSAGE_BYTES", 100_000)
+    monkeypatch.setattr(link_module, "MAX_MESSAGE_BYTES", 100_000)
 
     async def talk(peer: Peer) -> None:
         await peer.upgrade()
@@ -193,8 +193,8 @@ def test_fragments_that_add_up_to_too_much_are_a_loss(run, monkeypatch):
 
 def test_service_that_vanished_is_noticed_by_pings(run, monkeypatch):
     """Without any answer to a ping the link is lost (promise P6)."""
-    monkeypatch.setattr(upstream_module, "PING_IDLE_S", 0.1)
-    monkeypatch.setattr(upstream_module, "PING_REPLY_S", 0.1)
+    monkeypatch.setattr(opening, "PING_IDLE_S", 0.1)
+    monkeypatch.setattr(opening, "PING_REPLY_S", 0.1)
 
     async def scenario():
         async with ScriptedUpstream(idle) as service:
@@ -234,7 +234,7 @@ def test_close_is_polite_and_final(run):
 
 def test_close_that_is_not_answered_drops_the_socket(run, monkeypatch):
     """A service that does not answer the close loses the connection after a moment."""
-    monkeypatch.setattr(upstream_module, "CLOSE_WAIT_S", 0.1)
+    monkeypatch.setattr(link_module, "CLOSE_WAIT_S", 0.1)
 
     async def scenario():
         async with ScriptedUpstream(idle) as service:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
@@ -11,8 +12,7 @@ from typing import Any
 import pytest
 
 from core.recovery import Loss
-from services import upstream as upstream_module
-from services.upstream import Target, Upstream, UpstreamError
+from services.upstream import Target, Upstream, UpstreamError, dialer, opening
 from tests.fakes.certificates import certificate
 from tests.fakes.raw_websocket import TEXT
 from tests.fakes.scripted_upstream import LOOPS, Heard, Peer, ScriptedUpstream, idle, until
@@ -141,7 +141,7 @@ async def drip(peer: Peer) -> None:
 @pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "tls"])
 def test_handshake_deadline_holds(run, tls, monkeypatch, script, is_tls):
     """Whatever a service does instead of answering, it is given up at the limit and its connection is closed."""
-    monkeypatch.setattr(upstream_module, "HANDSHAKE_S", DEADLINE_S)
+    monkeypatch.setattr(opening, "HANDSHAKE_S", DEADLINE_S)
 
     async def scenario():
         async with ScriptedUpstream(script, tls=tls[0] if is_tls else None) as service:
@@ -153,7 +153,7 @@ def test_handshake_deadline_holds(run, tls, monkeypatch, script, is_tls):
 
 def test_handshake_deadline_holds_before_tls(run, tls, monkeypatch):
     """A service that takes the connection and never begins with TLS is given up like any other."""
-    monkeypatch.setattr(upstream_module, "HANDSHAKE_S", DEADLINE_S)
+    monkeypatch.setattr(opening, "HANDSHAKE_S", DEADLINE_S)
 
     async def scenario():
         async with ScriptedUpstream(silent) as service:
@@ -165,13 +165,49 @@ def test_handshake_deadline_holds_before_tls(run, tls, monkeypatch):
 
 def test_handshake_deadline_holds_for_the_name(run, monkeypatch):
     """A name service that never answers is given up too."""
-    monkeypatch.setattr(upstream_module, "HANDSHAKE_S", DEADLINE_S)
+    monkeypatch.setattr(opening, "HANDSHAKE_S", DEADLINE_S)
 
     async def never(host: str, port: int) -> Any:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(upstream_module, "_addresses", never)
+    monkeypatch.setattr(dialer, "addresses_of", never)
     run(given_up(Upstream("ws://nobody.invalid/v1/realtime")))
+
+
+def test_whoever_gives_up_leaves_nothing_behind(run, tls, monkeypatch):
+    """At whatever moment of a handshake: no error nobody took, and no connection that waits for a deadline of its own.
+
+    aiofastnet keeps one for 60 s by default, and picows tells its own timeout to nobody.
+    """
+    for limit in ("ssl_handshake_timeout", "ssl_shutdown_timeout"):
+        assert opening._TLS_OPTIONS[limit] <= opening.HANDSHAKE_S
+        monkeypatch.setitem(opening._TLS_OPTIONS, limit, DEADLINE_S)
+    monkeypatch.setattr(opening, "HANDSHAKE_S", 5.0)
+    complaints: list[dict[str, Any]] = []
+
+    async def scenario():
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        before = connections()
+        async with ScriptedUpstream(idle, tls=tls[0]) as service:
+            upstream = trusting(service.url, tls[1])
+            attempts = [asyncio.create_task(upstream.open(TARGET), name=f"open-{number}") for number in range(40)]
+            for number, task in enumerate(attempts):
+                asyncio.get_running_loop().call_later(number * 0.003, task.cancel)
+            for result in await asyncio.gather(*attempts, return_exceptions=True):
+                if not isinstance(result, BaseException):
+                    result.close()
+            attempts.clear()
+            await until(lambda: all(peer.gone.is_set() for peer in service.peers))
+            await until(lambda: gc.collect() >= 0 and not connections() - before)
+        assert not complaints
+
+    run(scenario())
+
+
+def connections() -> set[int]:
+    """Return the links' connections that are in memory."""
+    kinds = {"SSLTransport_Socket", "WSProtocol"}
+    return {id(thing) for thing in gc.get_objects() if type(thing).__name__ in kinds}
 
 
 async def given_up(upstream: Upstream) -> None:

@@ -1,42 +1,17 @@
-"""The link to the Realtime API; the only file that names a WebSocket client library.
-
-One `Upstream` serves the process and holds what links share: the address, one TLS context, the deadlines. Messages
-arrive as whole frames in bytes and are given as such; a link says once, and only once, that it is lost.
-"""
+"""One link to the Realtime API: whole messages in bytes, both ways, and one word when it is lost."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import picows
 
 from core.realtime import close_reason_code
 from core.recovery import Loss
 
-HANDSHAKE_S = 8.0
-"""A handshake that takes longer is given up (operations reference, section 6, P7)."""
-
-PING_IDLE_S = 15.0
-PING_REPLY_S = 10.0
-"""A dead peer is noticed within 25 s (operations reference, section 1.2)."""
-
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """Largest message taken: `conversation.item.retrieved` carries whole audio (OpenAI Realtime reference, section 9.4)."""
-
-READ_BUFFER_BYTES = 4096
-"""Of one link at its begin: an audio delta of 20 ms fits in; it grows to what comes."""
-
-TLS_BUFFER_BYTES = 16_384 + 64
-"""What is encrypted, each way, between the socket and TLS: one record with its head. aiofastnet's own 257 KiB each way
-cost a map and its pages for each link. Source: RFC 8446, section 5.1."""
-
-_TLS_BUFFERS = ("ssl_incoming_bio_size", "ssl_outgoing_bio_size")
 
 MAX_BACKLOG_BYTES = 1_048_576
 """Unsent bytes towards a service that does not read: 16 s of audio. Beyond it audio is dropped, and at twice that much
@@ -57,26 +32,6 @@ LAST_CLOSE_CODE = 4999
 
 CLOSE_WAIT_S = 2.0
 """How long a closing handshake may take before the socket is dropped."""
-
-
-class UpstreamError(Exception):
-    """Raised when no link could be opened; `loss` says why."""
-
-    def __init__(self, loss: Loss) -> None:
-        super().__init__(loss.cause)
-        self.loss = loss
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a link goes: the key, the model, and a stable hash of the person for the vendor's abuse detection."""
-
-    key: str
-    model: str
-    safety_identifier: str = ""
-
-    def __repr__(self) -> str:
-        return f"Target(model={self.model!r})"
 
 
 class Link(picows.WSListener):
@@ -273,125 +228,3 @@ async def _take_error(transport: picows.WSTransport) -> None:
         await transport.wait_disconnected()
     except picows.WSError:
         pass
-
-
-class Upstream:
-    """Opens links to one Realtime service.
-
-    Args:
-        url: Address of the service, see OPENAI_REALTIME_URL.
-    """
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._tls = ssl.create_default_context() if url.startswith("wss:") else None
-        self._tls_sizes: dict[str, Any] = dict.fromkeys(_TLS_BUFFERS, TLS_BUFFER_BYTES) if self._tls else {}
-
-    async def open(self, target: Target) -> Link:
-        """Return an open link within `HANDSHAKE_S`; call its `listen` next.
-
-        Raises:
-            UpstreamError: If the service could not be reached or refused.
-        """
-        link, dialer, is_given = Link(), _Dialer(), False
-        try:
-            async with asyncio.timeout(HANDSHAKE_S):
-                await self._shake_hands(link, dialer, target)
-            if not link.was_opened:  # picows reports a connection that ends unanswered like one that was answered
-                raise UpstreamError(Loss("closed"))
-            is_given = True
-            return link
-        except picows.WSInvalidStatusError as error:
-            raise UpstreamError(_refused(error)) from None
-        except picows.WSError:
-            raise UpstreamError(Loss("refused", code="not_a_websocket")) from None
-        except TimeoutError:
-            raise UpstreamError(Loss("timeout")) from None
-        except OSError:
-            raise UpstreamError(Loss("unreachable")) from None
-        finally:
-            if not is_given:  # also when the caller was cancelled at the very moment the link opened
-                link.close()
-                dialer.hang_up()
-
-    async def _shake_hands(self, link: Link, dialer: _Dialer, target: Target) -> None:
-        headers = {"Authorization": f"Bearer {target.key}"}
-        if target.safety_identifier:
-            headers["OpenAI-Safety-Identifier"] = target.safety_identifier
-        await picows.ws_connect(
-            lambda: link,
-            self._address(target.model),
-            ssl_context=self._tls,
-            websocket_handshake_timeout=HANDSHAKE_S,
-            extra_headers=headers,
-            enable_auto_ping=True,
-            auto_ping_idle_timeout=PING_IDLE_S,
-            auto_ping_reply_timeout=PING_REPLY_S,
-            enable_auto_pong=False,  # it would answer pings with reserved bits too
-            max_frame_size=MAX_MESSAGE_BYTES,
-            max_redirects=0,
-            read_buffer_init_size=READ_BUFFER_BYTES,
-            socket_factory=dialer.dial,
-            **self._tls_sizes,
-        )
-
-    def _address(self, model: str) -> str:
-        """Return the address with the model in its query; a query of the operator's own is kept."""
-        parts = urlsplit(self._url)
-        query = [(key, value) for key, value in parse_qsl(parts.query) if key != "model"]
-        return urlunsplit(parts._replace(query=urlencode([*query, ("model", model)])))
-
-
-class _Dialer:
-    """Connects the socket of one link, so that it can be hung up at any moment.
-
-    picows goes on with a handshake whose caller was cancelled: nobody would own the session that opens.
-    """
-
-    def __init__(self) -> None:
-        self._socket: socket.socket | None = None
-
-    async def dial(self, url: Any) -> socket.socket:
-        """Return a socket connected to the first address of the host that answers.
-
-        Raises:
-            OSError: If none does.
-        """
-        loop = asyncio.get_running_loop()
-        failure: OSError = OSError("the host has no address")
-        for family, kind, protocol, address in await _addresses(url.host, url.port):
-            self._socket = socket.socket(family, kind, protocol)
-            self._socket.setblocking(False)
-            try:
-                await loop.sock_connect(self._socket, address)
-            except OSError as error:
-                self._socket.close()
-                failure = error
-            except BaseException:
-                self._socket.close()
-                raise
-            else:
-                return self._socket
-        raise failure
-
-    def hang_up(self) -> None:
-        """End the connection, whatever it was doing; its transport sees the end and closes the socket."""
-        if self._socket is not None and self._socket.fileno() != -1:
-            try:
-                self._socket.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # it was not connected
-
-
-async def _addresses(host: str, port: int) -> list[tuple[int, int, int, Any]]:
-    """Return family, kind, protocol and address of a host, the best first."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [(family, kind, protocol, address) for family, kind, protocol, _, address in found]
-
-
-def _refused(error: picows.WSInvalidStatusError) -> Loss:
-    """Read status and Retry-After of the HTTP answer to a handshake."""
-    response = getattr(error, "response", None)
-    status = int(response.status) if response is not None else None
-    waits = response.headers.get("Retry-After", "") if response is not None else ""
-    return Loss("refused", status=status, retry_after_s=float(waits) if waits.isdigit() else None)
