@@ -199,8 +199,8 @@ class Metrics:
         gauge.set_function(lost_lines)
 
     def watch_links(self, resumed: Callable[[], int]) -> None:
-        """Read at every scrape how many links resumed a TLS session."""
-        gauge = Gauge("voice_upstream_tls_resumed", "Links that resumed a TLS session.", registry=self._registry)
+        """Read at every scrape how many TLS handshakes with the Realtime API resumed a session."""
+        gauge = Gauge("voice_upstream_tls_resumed", "TLS handshakes that resumed a session.", registry=self._registry)
         gauge.set_function(resumed)
 
     def render(self) -> bytes:

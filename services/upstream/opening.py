@@ -74,7 +74,7 @@ class Upstream:
 
     @property
     def resumed(self) -> int:
-        """Links so far whose TLS handshake a ticket of an earlier one made shorter."""
+        """TLS handshakes so far that a ticket of an earlier one made shorter."""
         return self._tickets.resumed if self._tickets else 0
 
     async def open(self, target: Target) -> Link:
@@ -88,6 +88,7 @@ class Upstream:
             async with asyncio.timeout(HANDSHAKE_S):
                 await self._shake_hands(link, dialer, target)
             if not link.was_opened:  # picows reports a connection that ends unanswered like one that was answered
+                self._doubt_tickets()
                 raise UpstreamError(Loss("closed"))
             is_given = True
             return link
@@ -96,15 +97,20 @@ class Upstream:
         except picows.WSError:
             raise UpstreamError(Loss("refused", code="not_a_websocket")) from None
         except TimeoutError:
+            self._doubt_tickets()
             raise UpstreamError(Loss("timeout")) from None
         except OSError:
+            self._doubt_tickets()
             raise UpstreamError(Loss("unreachable")) from None
         finally:
             if not is_given:  # also when the caller was cancelled at the very moment the link opened
                 link.close()
                 dialer.hang_up()
-                if self._tickets:  # whatever went wrong, the next attempt does not depend on a ticket
-                    self._tickets.forget()
+
+    def _doubt_tickets(self) -> None:
+        """A service that cannot bear a ticket looks like this; an answer in HTTP says that TLS was well."""
+        if self._tickets:
+            self._tickets.rest()
 
     async def _shake_hands(self, link: Link, dialer: Dialer, target: Target) -> None:
         headers = {"Authorization": f"Bearer {target.key}"}

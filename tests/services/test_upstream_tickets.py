@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import ssl
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from services.upstream import Target, Upstream, UpstreamError
 from services.upstream import tickets as tls_tickets
-from services.upstream.tickets import MAX_AGE_S, TlsTickets
+from services.upstream.tickets import MAX_AGE_S, REST_S, TlsTickets
 from tests.fakes.certificates import certificate
-from tests.fakes.scripted_upstream import LOOPS, Heard, Peer, ScriptedUpstream, idle, until
 
-TARGET = Target("sk-secret-key-of-the-test", "gpt-realtime-2.1")
 V1_2, V1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
-Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +25,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for file, content in zip(made, certificate(), strict=True):
         file.write_bytes(content)
     return made
-
-
-@pytest.fixture(params=LOOPS, ids=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest) -> Run:
-    """Return what runs a coroutine within a deadline, on either event loop."""
-    return lambda work: request.param(asyncio.wait_for(work, 20))
 
 
 def server(files: tuple[Path, Path], version: ssl.TLSVersion = V1_3) -> ssl.SSLContext:
@@ -52,7 +40,13 @@ def client(files: tuple[Path, Path]) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(files[0]))
 
 
-def connect(ours: ssl.SSLContext, theirs: ssl.SSLContext, *, is_clean: bool = True) -> bool:
+def connect(
+    ours: ssl.SSLContext,
+    theirs: ssl.SSLContext,
+    *,
+    is_clean: bool = True,
+    before_tickets: Callable[[], None] = lambda: None,
+) -> bool:
     """Shake hands in memory, let one message through and close; return whether the session was resumed."""
     to_us, to_them = ssl.MemoryBIO(), ssl.MemoryBIO()
     us = ours.wrap_bio(to_us, to_them, server_hostname="127.0.0.1")
@@ -66,6 +60,7 @@ def connect(ours: ssl.SSLContext, theirs: ssl.SSLContext, *, is_clean: bool = Tr
             except ssl.SSLWantReadError:
                 pass
     assert not waiting
+    before_tickets()
     them.write(b"hello")
     assert us.read() == b"hello"  # what came before it, tickets too, is read by now
     if is_clean:
@@ -119,11 +114,12 @@ def test_a_service_that_forgot_its_keys_is_met_in_full(files):
     assert kept.count > 0
 
 
-def test_certificate_is_looked_at_again_after_an_hour(files, monkeypatch):
+@pytest.mark.parametrize("version", [V1_2, V1_3])
+def test_certificate_is_looked_at_again_after_an_hour(files, monkeypatch, version):
     """Tickets got by ticket count from the handshake that showed the certificate."""
     now = [100]
     monkeypatch.setattr(tls_tickets, "_now_s", lambda: now[0])
-    ours, theirs = client(files), server(files)
+    ours, theirs = client(files), server(files, version)
     tickets = TlsTickets(ours)
     seen = []
     for later in (0, 1200, 2400, MAX_AGE_S - 1, MAX_AGE_S, MAX_AGE_S + 1200):
@@ -131,6 +127,18 @@ def test_certificate_is_looked_at_again_after_an_hour(files, monkeypatch):
         seen.append(connect(ours, theirs))
     assert seen == [False, True, True, True, False, True]
     assert tickets.count <= 2
+
+
+def test_a_late_ticket_counts_from_its_handshake(files, monkeypatch):
+    """A service may send tickets at any time of a long connection."""
+    now = [100]
+    monkeypatch.setattr(tls_tickets, "_now_s", lambda: now[0])
+    ours, theirs = client(files), server(files)
+    tickets = TlsTickets(ours)
+    connect(ours, theirs, before_tickets=lambda: now.__setitem__(0, 100 + MAX_AGE_S - 1))
+    assert tickets.count == 2
+    now[0] = 100 + MAX_AGE_S
+    assert not connect(ours, theirs)
 
 
 def test_a_refused_ticket_counts_as_a_look_at_the_certificate(files, monkeypatch):
@@ -148,27 +156,121 @@ def test_a_refused_ticket_counts_as_a_look_at_the_certificate(files, monkeypatch
     assert tickets.count > 0
 
 
-def test_tickets_are_bounded(files, monkeypatch):
+@pytest.fixture
+def balance(monkeypatch: pytest.MonkeyPatch) -> tuple[list[int], list[int]]:
+    """Return the sessions that were taken over, and those given back, in their order."""
+    kept: list[int] = []
+    freed: list[int] = []
+    keep, free = TlsTickets.keep, tls_tickets._openssl.SSL_SESSION_free
+    gc.collect()  # tickets of other tests that wait for it
+
+    def count(tickets: TlsTickets, connection: int, session: int) -> bool:
+        kept.append(session)
+        return keep(tickets, connection, session)
+
+    monkeypatch.setattr(TlsTickets, "keep", count)
+    monkeypatch.setattr(tls_tickets._openssl, "SSL_SESSION_free", lambda it: (freed.append(it), free(it)))
+    return kept, freed
+
+
+def test_tickets_are_bounded(files, monkeypatch, balance):
     """The oldest goes; each that is gone was given back to OpenSSL."""
     monkeypatch.setattr(tls_tickets, "MAX_TICKETS", 3)
+    now = [0]
+    monkeypatch.setattr(tls_tickets, "_now_s", lambda: now[0])
+    kept, freed = balance
     ours = client(files)
     tickets = TlsTickets(ours)
-    for _ in range(5):
-        connect(ours, server(files))  # one that never knows the tickets of the others
-    assert tickets.count == 3
+    for number in range(1, 6):
+        now[0] = number
+        connect(ours, server(files))  # takes one, and gives two, as it never knows the tickets of the others
+    assert [checked for _, checked in tickets._held] == [4, 5, 5]
+    assert len(kept) - len(freed) == 3
 
 
-def test_connection_that_broke_off_leaves_no_ticket_behind(files):
-    """OpenSSL holds its session for bad; it is passed over, and what is older serves."""
+@pytest.mark.parametrize("version", [V1_2, V1_3])
+@pytest.mark.parametrize("how", ["rest", "owner gone", "expired"])
+def test_every_session_is_given_back(files, monkeypatch, balance, version, how):
+    """Whatever ends a ticket, OpenSSL has it back, and once."""
+    now = [100]
+    monkeypatch.setattr(tls_tickets, "_now_s", lambda: now[0])
+    kept, freed = balance
+    ours, theirs = client(files), server(files, version)
+    tickets = TlsTickets(ours)
+    for _ in range(4):
+        connect(ours, theirs)
+    assert len(kept) - len(freed) == tickets.count > 0
+    if how == "rest":
+        tickets.rest()
+    elif how == "expired":
+        now[0] += MAX_AGE_S
+        ours.wrap_bio(ssl.MemoryBIO(), one := ssl.MemoryBIO(), server_hostname="127.0.0.1")
+        with pytest.raises(ssl.SSLWantReadError):
+            ours.wrap_bio(ssl.MemoryBIO(), one, server_hostname="127.0.0.1").do_handshake()
+    else:
+        del tickets
+        gc.collect()
+    assert len(kept) == len(freed)
+
+
+def test_a_session_is_nobodys_or_ours(files, monkeypatch):
+    """What a callback answers is what became of the session, also when it was disturbed."""
+    ours, theirs = client(files), server(files)
+    tickets = TlsTickets(ours)
+    keep = TlsTickets.keep
+
+    def disturbed(held: TlsTickets, connection: int, session: int) -> bool:
+        keep(held, connection, session)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TlsTickets, "keep", disturbed)
+    took = tls_tickets._ticket_came
+    said: list[int] = []
+    monkeypatch.setattr(tls_tickets, "_ticket_came", lambda *args: said.append(took(*args)) or said[-1])
+    monkeypatch.setattr(tls_tickets, "_openssl", tls_tickets._load())
+    again = TlsTickets(ours)
+    connect(ours, theirs)
+    assert said == [1, 1]
+    assert again.count == 2
+    assert tickets.count == 0
+    monkeypatch.setattr(tls_tickets, "_by_context", {})
+    connect(ours, theirs)
+    assert said == [1, 1, 0, 0]
+
+
+def test_only_the_begin_of_a_handshake_may_set_a_session(files, monkeypatch):
+    """OpenSSL reports a begin within a connection too, where a session of old would be a disaster."""
+    ours, theirs = client(files), server(files)
+    tickets = TlsTickets(ours)
+    connect(ours, theirs)
+    monkeypatch.setattr(tls_tickets._openssl, "SSL_in_before", lambda _: 0)
+    assert not connect(ours, theirs)
+    assert tickets.count > 2
+
+
+def test_at_rest_nothing_is_kept_nor_offered(files, monkeypatch):
+    """For a minute all handshakes are full; then it begins anew."""
+    now = [100]
+    monkeypatch.setattr(tls_tickets, "_now_s", lambda: now[0])
+    ours, theirs = client(files), server(files)
+    tickets = TlsTickets(ours)
+    connect(ours, theirs)
+    tickets.rest()
+    seen = []
+    for later in (0, 1, REST_S - 1, REST_S, REST_S + 1):
+        now[0] = 100 + later
+        seen.append(connect(ours, theirs))
+    assert seen == [False, False, False, False, True]
+
+
+def test_ticket_of_a_connection_that_broke_off_is_passed_over(files):
+    """OpenSSL holds its latest for bad; an older one serves."""
     ours, theirs = client(files), server(files)
     tickets = TlsTickets(ours)
     connect(ours, theirs, is_clean=False)
     before = tickets.count
     assert connect(ours, theirs)
     assert before == 2
-    tickets.forget()
-    assert tickets.count == 0
-    assert not connect(ours, theirs)
 
 
 def test_tickets_end_with_their_owner(files):
@@ -183,7 +285,7 @@ def test_tickets_end_with_their_owner(files):
     assert [connect(ours, theirs) for _ in range(2)] == [False, False]
 
 
-@pytest.mark.parametrize("reason", ["no OpenSSL", "another OpenSSL", "another layout"])
+@pytest.mark.parametrize("reason", ["no OpenSSL", "another OpenSSL", "no callbacks", "another layout", "another mode"])
 def test_where_openssl_is_out_of_reach_handshakes_are_full(files, monkeypatch, reason):
     """Everything else works as before."""
     if reason == "no OpenSSL":
@@ -192,86 +294,21 @@ def test_where_openssl_is_out_of_reach_handshakes_are_full(files, monkeypatch, r
     elif reason == "another OpenSSL":
         monkeypatch.setitem(tls_tickets._SIGNATURES, "SSL_of_another_age", (None,))
         monkeypatch.setattr(tls_tickets, "_openssl", tls_tickets._load())
-    else:
+    elif reason == "no callbacks":
+        monkeypatch.setattr(tls_tickets, "_OnState", no_memory)
+        monkeypatch.setattr(tls_tickets, "_openssl", tls_tickets._load())
+    elif reason == "another layout":
         monkeypatch.setattr(tls_tickets._openssl, "SSL_CTX_get_options", lambda _: 0)
+    else:
+        monkeypatch.setattr(tls_tickets._openssl, "SSL_CTX_get_verify_mode", lambda _: 0)
     ours, theirs = client(files), server(files)
     tickets = TlsTickets(ours)
     assert not tickets.is_active
     assert [connect(ours, theirs) for _ in range(3)] == [False] * 3
     assert (tickets.count, tickets.resumed) == (0, 0)
-    tickets.forget()
+    tickets.rest()
 
 
-def trusting(url: str, files: tuple[Path, Path]) -> Upstream:
-    """Return an upstream that trusts the test's certificate."""
-    upstream = Upstream(url)
-    assert upstream._tls is not None
-    upstream._tls.load_verify_locations(files[0])
-    return upstream
-
-
-def test_links_resume(run, files):
-    """Every link after the first is resumed, and talks like any other."""
-
-    async def echo(peer: Peer) -> None:
-        await peer.upgrade()
-        while True:
-            await peer.send(*await peer.receive())
-
-    async def scenario():
-        context = server(files)
-        async with ScriptedUpstream(echo, tls=context) as service:
-            upstream = trusting(service.url, files)
-            for number in range(5):
-                heard = Heard(link := await upstream.open(TARGET))
-                link.send(b"x" * 70_000 + str(number).encode())
-                await until(lambda: heard.messages)  # noqa: B023 - waited for within the round
-                assert heard.messages == [b"x" * 70_000 + str(number).encode()]
-                link.close()
-        assert upstream.resumed == context.session_stats()["hits"] == 4
-
-    run(scenario())
-
-
-def test_links_opened_at_once_share_what_there_is(run, files):
-    """More links than tickets: two are resumed, the rest shakes hands in full unless one of them was done before."""
-
-    async def scenario():
-        context = server(files)
-        async with ScriptedUpstream(idle, tls=context) as service:
-            upstream = trusting(service.url, files)
-            links = [await upstream.open(TARGET)]
-            links += await asyncio.gather(*(upstream.open(TARGET) for _ in range(4)))
-            assert upstream.resumed == context.session_stats()["hits"] >= 2
-            for link in links:
-                link.close()
-
-    run(scenario())
-
-
-def test_after_a_failure_no_ticket_is_offered(run, files):
-    """A service that cannot bear a ticket is met without one at the next attempt."""
-    refusing = [False]
-
-    async def moody(peer: Peer) -> None:
-        if refusing[0]:
-            await peer.request()
-            await peer.write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
-        else:
-            await idle(peer)
-
-    async def scenario():
-        async with ScriptedUpstream(moody, tls=server(files)) as service:
-            upstream = trusting(service.url, files)
-            (await upstream.open(TARGET)).close()
-            refusing[0] = True
-            with pytest.raises(UpstreamError):
-                await upstream.open(TARGET)
-            refusing[0] = False
-            before = upstream.resumed
-            (await upstream.open(TARGET)).close()
-            assert (before, upstream.resumed) == (1, 1)
-            (await upstream.open(TARGET)).close()
-            assert upstream.resumed == 2
-
-    run(scenario())
+def no_memory(_: object) -> None:
+    """Stand for a system that lets nothing be executed that was written."""
+    raise MemoryError

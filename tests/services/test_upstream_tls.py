@@ -115,6 +115,99 @@ def test_links_share_one_tls_context(run, tls, monkeypatch):
     run(scenario())
 
 
+def test_links_resume(run, tls):
+    """Every link after the first is resumed, and talks like any other."""
+
+    async def echo(peer: Peer) -> None:
+        await peer.upgrade()
+        while True:
+            await peer.send(*await peer.receive())
+
+    async def scenario():
+        before = tls[0].session_stats()["hits"]
+        async with ScriptedUpstream(echo, tls=tls[0]) as service:
+            upstream = trusting(service.url, tls[1])
+            for number in range(5):
+                heard = Heard(link := await upstream.open(TARGET))
+                link.send(b"x" * 70_000 + str(number).encode())
+                await until(lambda: heard.messages)  # noqa: B023 - waited for within the round
+                assert heard.messages == [b"x" * 70_000 + str(number).encode()]
+                link.close()
+        assert upstream.resumed == tls[0].session_stats()["hits"] - before == 4
+
+    run(scenario())
+
+
+def test_links_opened_at_once_share_what_there_is(run, tls):
+    """More links than tickets: two are resumed, the rest shakes hands in full unless one of them was done before."""
+
+    async def scenario():
+        before = tls[0].session_stats()["hits"]
+        async with ScriptedUpstream(idle, tls=tls[0]) as service:
+            upstream = trusting(service.url, tls[1])
+            links = [await upstream.open(TARGET)]
+            links += await asyncio.gather(*(upstream.open(TARGET) for _ in range(4)))
+            assert upstream.resumed == tls[0].session_stats()["hits"] - before >= 2
+            for link in links:
+                link.close()
+
+    run(scenario())
+
+
+def test_a_service_that_cannot_bear_tickets_loses_no_talk(run, tls):
+    """One attempt fails; those after it are full handshakes, whatever else opens meanwhile."""
+    is_moody = [False]
+
+    async def moody(peer: Peer) -> None:
+        if is_moody[0] and peer.writer.get_extra_info("ssl_object").session_reused:
+            peer.writer.transport.abort()
+        else:
+            await idle(peer)
+
+    async def scenario():
+        async with ScriptedUpstream(moody, tls=tls[0]) as service:
+            upstream = trusting(service.url, tls[1])
+            for _ in range(2):
+                (await upstream.open(TARGET)).close()
+            assert upstream.resumed == 1
+            is_moody[0] = True
+            with pytest.raises(UpstreamError):
+                await upstream.open(TARGET)
+            for link in await asyncio.gather(*(upstream.open(TARGET) for _ in range(3))):
+                link.close()
+            (await upstream.open(TARGET)).close()
+            assert upstream.resumed == 2
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("why", ["refused", "given up"])
+def test_what_is_not_the_tickets_fault_costs_none(run, tls, why):
+    """An answer in HTTP came through TLS, and a person who leaves says nothing about it."""
+    script = [idle]
+
+    async def refuse(peer: Peer) -> None:
+        await peer.request()
+        await peer.write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+
+    async def scenario():
+        async with ScriptedUpstream(lambda peer: script[0](peer), tls=tls[0]) as service:
+            upstream = trusting(service.url, tls[1])
+            (await upstream.open(TARGET)).close()
+            script[0] = refuse if why == "refused" else Peer.wait_gone
+            attempt = asyncio.create_task(upstream.open(TARGET), name="attempt")
+            if why == "given up":
+                await until(lambda: len(service.peers) == 2)
+                attempt.cancel()
+            await asyncio.wait([attempt])
+            assert attempt.cancelled() or attempt.exception()
+            script[0], before = idle, upstream.resumed
+            (await upstream.open(TARGET)).close()
+            assert upstream.resumed == before + 1
+
+    run(scenario())
+
+
 async def silent(peer: Peer) -> None:
     """Answer nothing, ever."""
     await peer.wait_gone()
