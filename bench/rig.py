@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import resource
-import signal
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Self
 
 from bench.certificate import make_certificate
 from bench.child import Child
+from bench.interruption import ending_in_order
 from bench.meters import cpu_s, machine_busy_s
 from bench.shapes import APPEND_MS, DELTA_MS, Channel
 from bench.systems import Naive, Nginx, Ours, System
@@ -43,24 +42,6 @@ def raise_file_limit() -> None:
     """Let this process and those it starts open as many files as the system allows: a session needs up to four."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-@contextmanager
-def ending_in_order() -> Iterator[None]:
-    """Let SIGTERM and a closed terminal end the run as Ctrl-C does: the processes of a run end with it."""
-
-    def leave(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():  # only there may signals be handled
-        yield
-        return
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class NotMeasured(Exception):

@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from bench import cores
 from bench.child import REPOSITORY
+from bench.interruption import undisturbed
 from bench.meters import family
 from bench.shapes import Channel, update_for
 from bench.stand import Stand, free_port
@@ -105,16 +106,15 @@ class System:
         return [{**seat, "stream_sid": sid} for sid in sids]
 
     def __enter__(self) -> Self:
-        command = self._command()
-        if command:
+        if self._command():
             self.port = free_port()
-            with (self.folder / "output").open("wb") as output:
-                self._process = subprocess.Popen(
-                    self._command(), cwd=REPOSITORY, env=self._environment(), stdin=subprocess.DEVNULL, stdout=output,
-                    stderr=output, start_new_session=True,  # Ctrl-C is the parent's, which then ends it
-                )  # fmt: skip
-            cores.bind([self._process.pid], cores.of_system())
             try:
+                with (self.folder / "output").open("wb") as output, undisturbed():
+                    self._process = subprocess.Popen(
+                        self._command(), cwd=REPOSITORY, env=self._environment(), stdin=subprocess.DEVNULL,
+                        stdout=output, stderr=output, start_new_session=True,  # Ctrl-C is for us, who then end it
+                    )  # fmt: skip
+                cores.bind([self._process.pid], cores.of_system())
                 self._wait()
                 cores.bind(self.pids, cores.of_system())
             except BaseException:
