@@ -162,7 +162,7 @@ def configure(
         _add_console(_state.level)
     rotation: dict[str, Any] = {"watch": True}
     if rotates:
-        rotation = {"rotation": ROTATE_BYTES, "retention": KEEP_FILES, "compression": _compress_later}
+        rotation = {"rotation": ROTATE_BYTES, "retention": _keep_newest, "compression": _compress_later}
     for name, least in (("combined.log", _state.level), ("error.log", LEVELS["error"])):
         # catch=False: a failed write comes back to _write, which counts it; loguru would print a traceback a line
         handler = _loguru.add(
@@ -178,8 +178,7 @@ def configure(
 
 def shutdown() -> None:
     """Write what is still to be said, close the files; later lines from WARNING up go to standard error."""
-    suppressed = _state.limit.take_suppressed()
-    if suppressed:
+    if suppressed := _state.limit.take_suppressed():
         _write("warning", "lines left out at the end", {"suppressed": suppressed})
     _remove_handlers()
     for thread in _state.compressors:
@@ -252,8 +251,7 @@ def _prepare(record: Record) -> None:
     """Turn a record of any origin into its line; the only place where text for the log is made."""
     extra = record["extra"]
     fields, where = extra.get("fields", extra), extra.get("where", [])
-    error = record["exception"].value if record["exception"] else None
-    if error is not None:  # only when somebody calls loguru directly
+    if record["exception"] and (error := record["exception"].value) is not None:  # when somebody calls loguru itself
         fields, where = {**fields, **error_fields(error)}, code_locations(error)
     shown = {safe_name(name): safe_value(name, value) for name, value in fields.items()}
     if _state.show_pid:
@@ -366,6 +364,12 @@ def _compress_later(path: str) -> None:
     thread.start()
 
 
+def _keep_newest(paths: list[str]) -> None:
+    """Remove older files by the time in their names; loguru's own rule fails when a compressor has just removed one."""
+    for path in sorted(paths, reverse=True)[KEEP_FILES:]:
+        Path(path).unlink(missing_ok=True)
+
+
 def _compress(path: Path) -> None:
     part = path.with_name(path.name + ".gz.part")
     try:
@@ -387,8 +391,8 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 def _uncaught_in_thread(arguments: threading.ExceptHookArgs) -> None:
     if arguments.exc_value is not None:
-        name = arguments.thread.name if arguments.thread else "-"
-        log.exception("uncaught exception in a thread", arguments.exc_value, thread=name)
+        named = getattr(arguments.thread, "name", "-")
+        log.exception("uncaught exception in a thread", arguments.exc_value, thread=named)
 
 
 _loguru.remove()  # loguru's own handler prints the values of variables

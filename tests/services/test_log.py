@@ -279,6 +279,15 @@ def test_one_line_a_second_and_cause(folder: Path, monkeypatch: pytest.MonkeyPat
     assert "lines left out at the end  suppressed=49" in written(folder)
 
 
+def test_oldest_files_go_while_others_are_compressed(tmp_path: Path) -> None:
+    """A rotated file that a compressor removes in this moment is no failure, which would lose lines."""
+    names = [tmp_path / f"combined.2026-11-{day:02}_10-00-00_000000.log" for day in range(1, 21)]
+    for path in names[1:]:
+        path.touch()
+    log_service._keep_newest([str(path) for path in names])
+    assert sorted(tmp_path.iterdir()) == names[-log_service.KEEP_FILES :]
+
+
 def test_one_process_rotates_and_compresses_without_losing_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
